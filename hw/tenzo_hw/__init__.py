@@ -1,0 +1,1 @@
+"""tenzo gateware: the machine that trains tensor-train networks with forward passes only."""

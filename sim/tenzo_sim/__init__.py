@@ -1,0 +1,1 @@
+"""tenzo simulation: the exact integer model of the machine and the Verilated machine."""

@@ -1,0 +1,1 @@
+"""tenzo: train tensor-train networks with forward passes only, on an FPGA or its exact model."""

@@ -1,7 +1,8 @@
 """The machine's instructions: their fields, their 32-bit words and what they mean.
 
 A program is a list of instructions. ``encode`` gives the words that the sequencer reads, ``decode`` the list back.
-Each instruction is a frozen dataclass whose ``FIELDS`` say where every value sits; the manual's tables are made from them.
+Each instruction is a frozen dataclass whose ``FIELDS`` say where every value sits; the manual's tables are made from
+them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from .config import OUTER_LEVELS, REDUCTION_LEVELS
 
 
 class Opcode(IntEnum):
+    """First byte of an instruction."""
+
     HALT = 0
     LOOP = 1
     END = 2
@@ -30,6 +33,7 @@ class Wait(IntFlag):
     """Units that must be done before an instruction is issued."""
 
     NONE = 0
+    """Nothing."""
     ENGINE = 1
     """A contraction issued now reads every earlier contraction's results."""
     SWEEP = 2
@@ -44,16 +48,26 @@ class Activation(IntEnum):
     """What the epilogue does after rounding and saturation; TABLE0 + i is table i."""
 
     NONE = 0
+    """The identity."""
     RELU = 1
+    """max(y, 0)."""
     TABLE0 = 2
+    """Interpolated table 0."""
     TABLE1 = 3
+    """Interpolated table 1."""
     TABLE2 = 4
+    """Interpolated table 2."""
     TABLE3 = 5
+    """Interpolated table 3."""
 
 
 class LossKind(IntEnum):
+    """What the loss accumulator sums."""
+
     CROSS_ENTROPY = 0
+    """Of the softmax of the outputs, against a label."""
     SQUARED_ERROR = 1
+    """Against a target for each output."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,9 @@ class Loop(Instruction):
     """Repeats the instructions up to the matching End ``count`` times; 0 takes the count of the RUN packet."""
 
     count: int
+    """Turns of the loop; 0 takes the count of RUN."""
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
     OPCODE = Opcode.LOOP
     WORDS = 1
     FIELDS = _WAIT | {"count": Bits(0, 12, 20)}
@@ -134,6 +150,7 @@ class End(Instruction):
     """Ends the body of the innermost loop."""
 
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
     OPCODE = Opcode.END
     WORDS = 1
     FIELDS = _WAIT
@@ -144,8 +161,11 @@ class Set(Instruction):
     """Address register := value."""
 
     register: int
+    """Which address register; writes to 0 are lost."""
     value: int
+    """The new value, or what is added."""
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
     OPCODE = Opcode.SET
     WORDS = 1
     FIELDS = _WAIT | {"register": Bits(0, 12, 3), "value": Bits(0, 16, 16)}
@@ -156,8 +176,11 @@ class Add(Instruction):
     """Address register := register + value, modulo 2^16."""
 
     register: int
+    """Which address register; writes to 0 are lost."""
     value: int
+    """The new value, or what is added."""
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
     OPCODE = Opcode.ADD
     WORDS = 1
     FIELDS = _WAIT | {"register": Bits(0, 12, 3), "value": Bits(0, 16, 16, signed=True)}
@@ -202,17 +225,23 @@ class Contract(Instruction):
     """
 
     a_base: int
+    """Address of the first activation."""
     w_base: int
+    """Engine row of the first weights: half times weight_rows, plus the row."""
     o_base: int
+    """Lane memory address of the first result."""
     levels: tuple[Level, ...] = field(default_factory=tuple)
     """Six levels, innermost first."""
     cols: int
+    """Results of a tile, at most C."""
     last_cols: int
+    """Results of a tile at the last turn of the tile level."""
     col_stride: int
     """Output address step from one column to the next."""
     shift: int
     """Right shift of the accumulator, rounded half up."""
     tile_level: int = 0
+    """Which outer level (0 to 3) walks the tiles."""
     from_batch: bool = False
     """Activations come from the batch memory's current half instead of the lane's memory."""
     store: bool = True
@@ -222,13 +251,21 @@ class Contract(Instruction):
     bias: bool = False
     """Each tile starts with the bias row times the constant ``1 << one``."""
     one: int = 0
+    """Shift of the bias: the activation's fraction bits."""
     b_base: int = 0
+    """Engine row of the first bias."""
     activation: Activation = Activation.NONE
+    """Function after rounding and saturation."""
     a_register: int = 0
+    """Address register added to a_base."""
     w_register: int = 0
+    """Address register added to w_base."""
     o_register: int = 0
+    """Address register added to o_base."""
     b_register: int = 0
+    """Address register added to b_base."""
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
 
     OPCODE = Opcode.CONTRACT
     WORDS = _LEVEL_WORD + 2 * REDUCTION_LEVELS + 3 * OUTER_LEVELS
@@ -333,8 +370,12 @@ class Contract(Instruction):
 
 
 class SweepKind(IntEnum):
+    """What a sweep writes."""
+
     PERTURB = 0
+    """Effective words."""
     UPDATE = 1
+    """Momentum, and masters when it is the last."""
 
 
 #: Generator states that a sweep can save and replay: the step's first and the query's first.
@@ -350,16 +391,21 @@ class Sweep(Instruction):
     """
 
     kind: SweepKind
+    """PERTURB or UPDATE."""
     row: int
+    """First weight row."""
     count: int
+    """Weight rows of this sweep."""
     half: int = 0
     """PERTURB: which half of the effective words is written."""
     mu: int = 0
     """PERTURB: step in units of an effective word's last bit; 0 copies the masters."""
     negative: bool = False
+    """PERTURB: flip the signs."""
     replay: bool = False
     """The generator first goes back to slot ``replay_slot``."""
     replay_slot: int = 0
+    """Which slot is replayed."""
     save: int = 0
     """Mask of the slots that keep the generator's state from before this sweep (after the replay)."""
     first: bool = False
@@ -377,6 +423,7 @@ class Sweep(Instruction):
     scale: int = 0
     """UPDATE: right shift of the coefficient, rounded half up, for tensors of a coarser step."""
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
 
     OPCODE = Opcode.SWEEP
     WORDS = 3
@@ -414,12 +461,15 @@ class Loss(Instruction):
     """Sets the loss accumulator up and clears it: the next loss goes to slot 0. Issued only when it is done."""
 
     kind: LossKind
+    """Which loss."""
     outputs: int
+    """Network outputs, in the order in which they drain."""
     groups: int
     """Captured groups of lanes a loss."""
     fraction: int = 0
     """CROSS_ENTROPY: fraction bits of the outputs."""
     wait: Wait = Wait.LOSS
+    """Units to wait for (see Wait bits)."""
 
     OPCODE = Opcode.LOSS
     WORDS = 2
@@ -439,7 +489,9 @@ class Coefficient(Instruction):
     """
 
     queries: int
+    """N: coefficients of this step."""
     two_sided: bool = True
+    """Two losses a query, or one and a common base."""
     normalise: bool = True
     """Divide by the running mean of abs(d) (its power of two) instead of ``2**shift``."""
     shift: int = 0
@@ -449,6 +501,7 @@ class Coefficient(Instruction):
     clip: int = 3 << 8
     """Largest magnitude of a normalised coefficient, with COEFFICIENT_FRACTION fraction bits."""
     wait: Wait = Wait.LOSS
+    """Units to wait for (see Wait bits)."""
 
     OPCODE = Opcode.COEFFICIENT
     WORDS = 2
@@ -478,6 +531,7 @@ class Batch(Instruction):
     """
 
     wait: Wait = Wait.NONE
+    """Units to wait for (see Wait bits)."""
     OPCODE = Opcode.BATCH
     WORDS = 1
     FIELDS = _WAIT

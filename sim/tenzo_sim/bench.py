@@ -1,0 +1,59 @@
+"""Runs a cocotb bench on a component with Verilator."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from amaranth.lib import wiring
+from cocotb_tools.runner import get_results, get_runner
+
+from .toolchain import use_verilator
+from .verilog import export
+
+#: Verilator's warnings about generated Verilog say nothing of the design.
+WARNINGS = ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
+
+
+def run_bench(
+    component: wiring.Component,
+    module: str,
+    directory: Path,
+    *,
+    parameters: Mapping[str, object] | None = None,
+    seed: int = 0,
+) -> None:
+    """Builds ``component`` as ``top`` in ``directory`` and runs the cocotb tests of the Python module ``module``.
+
+    ``parameters`` reach the bench as JSON in the environment variable ``TENZO_BENCH``. Raises ``AssertionError`` when
+    a test fails or none runs.
+    """
+    use_verilator()
+    directory.mkdir(parents=True, exist_ok=True)
+    source = directory / "top.v"
+    source.write_text(export(component, "top"))
+    runner = get_runner("verilator")
+    runner.build(sources=[source], hdl_toplevel="top", build_dir=directory, build_args=[*WARNINGS, "-O1"], always=True)
+    here = Path(__file__).resolve().parents[2] / "tests" / "hw"
+    results = directory / "results.xml"
+    try:
+        runner.test(
+            hdl_toplevel="top",
+            test_module=module,
+            build_dir=directory,
+            test_dir=directory,
+            results_xml=str(results),
+            seed=seed,
+            extra_env={
+                "TENZO_BENCH": json.dumps(dict(parameters or {})),
+                "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]),
+            },
+        )
+    except SystemExit:
+        # cocotb's runner ends the process when a test fails; the counts below say it better.
+        assert results.exists(), f"the simulation of {module} ended without a result; see the log above (seed {seed})"
+    tests, failed = get_results(results)
+    assert tests > 0, f"{module} ran no test"
+    assert failed == 0, f"{failed} of {tests} tests of {module} failed; see the log above (seed {seed})"

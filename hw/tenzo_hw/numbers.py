@@ -21,7 +21,7 @@ def saturate(value: Integers, bits: int) -> Integers:
     """``value`` clipped to a signed word of ``bits`` bits."""
     low, high = bounds(bits)
     if isinstance(value, np.ndarray):
-        return np.clip(value, low, high)
+        return np.minimum(np.maximum(value, low), high)
     return min(max(value, low), high)
 
 

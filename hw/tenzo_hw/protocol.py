@@ -172,3 +172,8 @@ def space_words(config: Config) -> dict[Space, int]:
 #: What the host can do with a space; all of it only while no run goes on, except writes to BATCH and TARGET.
 READABLE = frozenset(Space) - {Space.BATCH, Space.TARGET, Space.TABLE}
 WRITABLE = frozenset(Space) - {Space.LANE, Space.LOSS, Space.HISTORY}
+#: Spaces of the batch half being filled.
+BATCH_SPACES = frozenset({Space.BATCH, Space.TARGET})
+
+#: Bits of the link's counters FRAMES, BAD_FRAMES and REPEATS; they wrap.
+COUNTER_BITS = 16

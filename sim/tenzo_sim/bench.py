@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from amaranth.lib import wiring
@@ -28,7 +28,7 @@ def run_bench(
     """Builds ``component`` as ``top`` in ``directory`` and runs the cocotb tests of the Python module ``module``.
 
     ``parameters`` reach the bench as JSON in the environment variable ``TENZO_BENCH``. Raises ``AssertionError`` when
-    a test fails or none runs.
+    a test fails or none runs. The module must be on ``sys.path``, as pytest puts the folder of the test.
     """
     use_verilator()
     directory.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,9 @@ def run_bench(
     source.write_text(export(component, "top"))
     runner = get_runner("verilator")
     runner.build(sources=[source], hdl_toplevel="top", build_dir=directory, build_args=[*WARNINGS, "-O1"], always=True)
-    here = Path(__file__).resolve().parents[2] / "tests" / "hw"
     results = directory / "results.xml"
-    try:
+    # cocotb's runner ends the process when a test fails; the counts below say it better.
+    with suppress(SystemExit):
         runner.test(
             hdl_toplevel="top",
             test_module=module,
@@ -46,14 +46,9 @@ def run_bench(
             test_dir=directory,
             results_xml=str(results),
             seed=seed,
-            extra_env={
-                "TENZO_BENCH": json.dumps(dict(parameters or {})),
-                "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]),
-            },
+            extra_env={"TENZO_BENCH": json.dumps(dict(parameters or {}))},
         )
-    except SystemExit:
-        # cocotb's runner ends the process when a test fails; the counts below say it better.
-        assert results.exists(), f"the simulation of {module} ended without a result; see the log above (seed {seed})"
+    assert results.exists(), f"the simulation of {module} ended without a result; see the log above (seed {seed})"
     tests, failed = get_results(results)
     assert tests > 0, f"{module} ran no test"
     assert failed == 0, f"{failed} of {tests} tests of {module} failed; see the log above (seed {seed})"

@@ -1,0 +1,41 @@
+"""The machine: the core behind its link. It knows no board: a shell gives it bytes and a clock."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .core import Core
+from .link import Link
+from .protocol import State
+
+
+class Machine(wiring.Component):
+    """Bytes in, bytes out: the host protocol of docs/machine.md on two byte streams.
+
+    ``running`` is high while a run goes on, for a light.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "rx": In(stream.Signature(8)),
+                "tx": Out(stream.Signature(8)),
+                "running": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Link and core."""
+        m = Module()
+        m.submodules.link = link = Link(self.config)
+        m.submodules.core = core = Core(self.config)
+        wiring.connect(m, wiring.flipped(self.rx), link.rx)
+        wiring.connect(m, link.tx, wiring.flipped(self.tx))
+        wiring.connect(m, link.host, core.host)
+        wiring.connect(m, link.control, core.control)
+        m.d.comb += self.running.eq(core.control.state == State.RUNNING)
+        return m

@@ -1,0 +1,225 @@
+"""The sweep unit: one pass over weight rows that perturbs the effective words or updates momentum and masters."""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from . import arithmetic
+from .config import GENERATOR_BITS, RATE_FRACTION, Config
+from .isa import REPLAY_SLOTS, Sweep, SweepKind
+from .layouts import instruction_layout
+from .numbers import round_shift, saturate
+from .perturbation import PerturbationGenerator
+from .weight_store import SweepPort
+
+#: Pipeline stages from the issue of a row to the write of its masters.
+_STAGES = 9
+
+
+def perturb(config: Config, masters: np.ndarray, signs: np.ndarray, mu: int, negative: bool) -> np.ndarray:
+    """The effective words that a PERTURB sweep writes: the rounded masters, a step of ``mu`` along the signs.
+
+    ``masters`` int64[rows, C], ``signs`` [rows, C] of +1 and -1; ``negative`` flips them. Returns int64[rows, C].
+    """
+    step = -mu if negative else mu
+    return saturate(round_shift(masters, config.master_extra) + signs * np.int64(step), config.word)
+
+
+def update(
+    config: Config,
+    sweep: Sweep,
+    masters: np.ndarray,
+    momenta: np.ndarray,
+    signs: np.ndarray,
+    coefficient: int,
+    rate: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masters and momenta after an UPDATE sweep of these rows, int64[rows, C] each.
+
+    ``coefficient`` and ``rate`` are the coefficient unit's, in units of the master's last bit and 2**-8 of it.
+    """
+    if sweep.first:
+        momenta = momenta - round_shift(momenta, sweep.decay) if sweep.decay else np.zeros_like(momenta)
+    momenta = saturate(momenta + signs * np.int64(round_shift(coefficient, sweep.scale)), config.momentum_word)
+    if sweep.last:
+        if sweep.weight_decay:
+            masters = masters - round_shift(masters, sweep.weight_decay)
+        step = np.sign(momenta) * round_shift(rate, RATE_FRACTION) if sweep.sign else momenta
+        masters = saturate(masters - step, config.master_word)
+    return masters, momenta
+
+
+class SweepUnit(wiring.Component):
+    """Carries out SWEEP instructions, C words a cycle; the models are ``perturb`` and ``update``.
+
+    ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep at
+    s + 1 + r; it is ready at s + count + ``sweep_latency``, when all words written can be read. The instruction must be
+    a valid one: the sequencer checks it.
+
+    ``coefficient`` is the word at ``coefficient_index``, one cycle later; ``rewind`` sets the index to 0. ``rate`` and
+    ``coefficient`` are taken with ``start``. ``generator`` is the perturbation generator's state; ``generator_write``
+    sets its low (bit 0) or high (bit 1) half to ``generator_data``, only while ready.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "sweep": In(instruction_layout(Sweep)),
+                "start": In(1),
+                "ready": Out(1),
+                "coefficient_index": Out(range(config.losses)),
+                "coefficient": In(signed(config.momentum_word)),
+                "rewind": In(1),
+                "rate": In(32),
+                "generator": Out(GENERATOR_BITS),
+                "generator_write": In(2),
+                "generator_data": In(32),
+                "store": Out(SweepPort(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Control, generator, steps, and the stages of each column."""
+        m = Module()
+        config, store = self._config, self.store
+
+        # Instruction, coefficient and rate as they were at the start: stable while rows are in the pipeline.
+        sweep = Signal.like(self.sweep)
+        coefficient = Signal.like(self.coefficient)
+        rate = Signal.like(self.rate)
+        with m.If(self.start):
+            m.d.sync += [sweep.eq(self.sweep), coefficient.eq(self.coefficient), rate.eq(self.rate)]
+        perturbs = Signal()
+        m.d.comb += perturbs.eq(sweep.kind == SweepKind.PERTURB)
+
+        with m.If(self.rewind):
+            m.d.sync += self.coefficient_index.eq(0)
+        with m.Elif(self.start & self.sweep.next & (self.sweep.kind == SweepKind.UPDATE)):
+            m.d.sync += self.coefficient_index.eq(self.coefficient_index + 1)
+
+        # valid[k] and rows[k] are those of the row that was issued k cycles before.
+        valid = [Signal(name=f"valid{stage}") for stage in range(_STAGES)]
+        rows = [Signal(range(config.weight_rows), name=f"row{stage}") for stage in range(_STAGES)]
+        for stage in range(1, _STAGES):
+            m.d.sync += [valid[stage].eq(valid[stage - 1]), rows[stage].eq(rows[stage - 1])]
+        remaining = Signal(16)
+        with m.If(self.start):
+            m.d.sync += [valid[0].eq(1), rows[0].eq(self.sweep.row), remaining.eq(self.sweep.count - 1)]
+        with m.Elif(valid[0]):
+            m.d.sync += [valid[0].eq(remaining != 0), rows[0].eq(rows[0] + 1), remaining.eq(remaining - 1)]
+        busy = Signal()
+        with m.If(self.start):
+            m.d.sync += busy.eq(1)
+        with m.Elif(valid[-1] & ~valid[-2]):
+            m.d.sync += busy.eq(0)
+        m.d.comb += [self.ready.eq(~busy), store.active.eq(busy), store.row.eq(rows[0])]
+
+        # The generator: one step a row, so late that its state meets the row's words at stage 3.
+        m.submodules.generator = generator = PerturbationGenerator()
+        slots = Array(Signal(GENERATOR_BITS, name=f"slot{index}") for index in range(REPLAY_SLOTS))
+        before = Signal(GENERATOR_BITS)
+        m.d.comb += [
+            before.eq(Mux(self.start & self.sweep.replay, slots[self.sweep.replay_slot], generator.state)),
+            generator.value.eq(before),
+            generator.load.eq(self.start),
+            generator.step.eq(valid[2]),
+            self.generator.eq(generator.state),
+        ]
+        for index in range(REPLAY_SLOTS):
+            with m.If(self.start & self.sweep.save[index]):
+                m.d.sync += slots[index].eq(before)
+        for half in range(2):
+            with m.If(self.generator_write[half]):
+                m.d.comb += [
+                    generator.load.eq(1),
+                    before.word_select(half, 32).eq(self.generator_data),
+                ]
+
+        # What a row's words move by for either sign, ready at stage 3. Doubling before a variable shift keeps the
+        # last bit shifted out, which is all that rounding half up needs.
+        shifted = Signal(signed(config.momentum_word + 1))
+        step = Signal(signed(max(config.momentum_word, 17)))
+        plus = Signal(signed(len(step) + 1))
+        minus = Signal.like(plus)
+        flip = Signal()
+        scaled = Signal(signed(config.momentum_word))
+        m.d.comb += [
+            flip.eq(perturbs & sweep.negative),
+            step.eq(Mux(perturbs, sweep.mu, scaled)),
+        ]
+        m.d.sync += [
+            shifted.eq(Cat(0, coefficient).as_signed() >> sweep.scale),
+            scaled.eq((shifted + 1) >> 1),
+            plus.eq(Mux(flip, -step, step)),
+            minus.eq(Mux(flip, step, -step)),
+        ]
+        forth = Signal(32 - RATE_FRACTION + 1)
+        back = Signal(signed(len(forth) + 1))
+        m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
+
+        for column in range(config.columns):
+            master, momentum = store.masters[column], store.momenta[column]
+
+            # Stage 3: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
+            decay = Signal(signed(config.momentum_word + 1), name=f"decay{column}")
+            kept = Signal.like(momentum, name=f"kept{column}")
+            shrink = Signal(signed(config.master_word + 1), name=f"shrink{column}")
+            whole = Signal.like(master, name=f"whole{column}")
+            rounded = Signal(signed(config.word + 1), name=f"rounded{column}")
+            m.d.sync += [
+                decay.eq(Mux(sweep.first, Cat(0, momentum).as_signed() >> sweep.decay, 0)),
+                kept.eq(momentum),
+                shrink.eq(Mux(sweep.weight_decay != 0, Cat(0, master).as_signed() >> sweep.weight_decay, 0)),
+                whole.eq(master),
+                rounded.eq(arithmetic.round_shift(master, config.master_extra)),
+            ]
+
+            # Stage 4: the word to add to, and the step along this column's sign.
+            base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{column}")
+            along = Signal.like(plus, name=f"along{column}")
+            weight = [Signal.like(master, name=f"weight{column}_{stage}") for stage in (4, 5, 6)]
+            m.d.sync += [
+                base.eq(Mux(perturbs, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
+                along.eq(Mux(generator.state[column], minus, plus)),
+                weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
+                weight[1].eq(weight[0]),
+                weight[2].eq(weight[1]),
+            ]
+
+            # Stage 5: the sum. Stage 6: what is stored of it, and what the master moves by.
+            total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{column}")
+            effective = store.effective_words[column]
+            moved = store.momentum_words[column]
+            move = Signal(signed(max(config.momentum_word, len(back))), name=f"move{column}")
+            m.d.sync += total.eq(base + along)
+            m.d.sync += [
+                effective.eq(arithmetic.saturate(total, config.word)),
+                moved.eq(arithmetic.saturate(total, config.momentum_word)),
+            ]
+            with m.If(~sweep.sign):
+                m.d.sync += move.eq(arithmetic.saturate(total, config.momentum_word))
+            with m.Elif(total < 0):
+                m.d.sync += move.eq(back)
+            with m.Else():
+                m.d.sync += move.eq(Mux(total.any(), forth, 0))
+
+            # Stage 7: the moved master. Stage 8: saturated.
+            difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{column}")
+            m.d.sync += [
+                difference.eq(weight[2] - move),
+                store.master_words[column].eq(arithmetic.saturate(difference, config.master_word)),
+            ]
+
+        m.d.comb += [
+            store.effective_write.eq(valid[6] & perturbs),
+            store.effective_row.eq(Cat(rows[6], sweep.half)),
+            store.momentum_write.eq(valid[6] & ~perturbs),
+            store.momentum_row.eq(rows[6]),
+            store.master_write.eq(valid[8] & ~perturbs & sweep.last),
+            store.master_row.eq(rows[8]),
+        ]
+        return m

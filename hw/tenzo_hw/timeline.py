@@ -1,0 +1,303 @@
+"""When every instruction of a program is issued and done: section "Time" of docs/machine.md as code.
+
+The machine's durations never depend on data, so a program's cycles are known before it runs. ``Schedule`` is the rule,
+one instruction after the other; ``timeline`` applies it to a whole program, however long its loops turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .config import REDUCTION_LEVELS, Config
+from .isa import Coefficient, Contract, Instruction, Loss, Opcode, Sweep, Wait
+from .timing import (
+    ISSUE_OVERHEAD,
+    capture_latency,
+    coefficient_cycles,
+    loss_latency,
+    result_latency,
+    sweep_latency,
+)
+from .walk import walk
+
+_ENGINE, _SWEEP, _LOSS, _COEFFICIENT = (int(bit) for bit in (Wait.ENGINE, Wait.SWEEP, Wait.LOSS, Wait.COEFFICIENT))
+_ALL = _ENGINE | _SWEEP | _LOSS | _COEFFICIENT
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What the time of one instruction depends on, worked out once."""
+
+    opcode: Opcode
+    spacing: int
+    """Cycles from the previous issue, at least."""
+    waits: int
+    """Units that must be done: the instruction's own wait bits and those of its opcode."""
+    rows: int = 0
+    """CONTRACT: K, rows of a tile."""
+    cols: int = 0
+    """CONTRACT: results of the last tile."""
+    tail: int = 0
+    """CONTRACT: cycles from the first tile's last row to the last tile's."""
+    macs: int = 0
+    """CONTRACT: useful multiply-accumulates a lane."""
+    to_loss: bool = False
+    """CONTRACT: takes a loss buffer."""
+    duration: int = 0
+    """SWEEP, COEFFICIENT: cycles from issue to done. LOSS: cycles of reading a group."""
+
+
+def timing_of(instruction: Instruction, config: Config) -> Timing:
+    """The facts about an instruction that ``Schedule`` needs."""
+    opcode = instruction.OPCODE
+    spacing = instruction.WORDS + ISSUE_OVERHEAD
+    if opcode in (Opcode.HALT, Opcode.BATCH):
+        return Timing(opcode, spacing, _ALL)
+    waits = int(instruction.wait)
+    if isinstance(instruction, Contract):
+        rows, cols, last = instruction.rows, instruction.cols, instruction.last_cols
+        tiles = instruction.tiles
+        last_tiles = tiles // instruction.levels[REDUCTION_LEVELS + instruction.tile_level].count
+        tail = (tiles - last_tiles) * max(rows, cols) + (last_tiles - 1) * max(rows, last)
+        return Timing(opcode, spacing, waits, rows, last, tail, instruction.macs, instruction.to_loss)
+    if isinstance(instruction, Sweep):
+        return Timing(opcode, spacing, waits | _SWEEP, duration=instruction.count + sweep_latency(config))
+    if isinstance(instruction, Coefficient):
+        return Timing(opcode, spacing, waits | _COEFFICIENT, duration=coefficient_cycles(config, instruction.queries))
+    if isinstance(instruction, Loss):
+        duration = instruction.outputs * config.lanes
+        return Timing(opcode, spacing, waits | _LOSS, duration=duration)
+    return Timing(opcode, spacing, waits)
+
+
+class Schedule:
+    """The times of a run. RUN is cycle 0; ``issue`` takes the instructions in order.
+
+    All attributes are cycles. A unit is done from the named cycle on.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._result_latency = result_latency(config)
+        self._capture_latency = capture_latency(config)
+        self._loss_latency = loss_latency(config)
+        self.now = 0
+        """Issue of the last instruction."""
+        self.last_row = 0
+        """Issue of the last contraction's last row: the engine is ready from then on."""
+        self.last_cols = 0
+        self.drained = 0
+        """A contraction issued then or later reads all results."""
+        self.sweep_done = 0
+        self.coefficient_done = 0
+        self.loss_done = 0
+        self.buffers_free = (0, 0)
+        """The two loss buffers, the earlier one first."""
+        self._loss_reading = 0
+
+    @property
+    def cycles(self) -> int:
+        """Length of a run that ends with the last issued instruction: RUN's cycle counts."""
+        return self.now + 1
+
+    def earliest(self, timing: Timing) -> int:
+        """The cycle in which the instruction could be issued, were all units done."""
+        return self.now + timing.spacing
+
+    def issue(self, timing: Timing) -> int:
+        """Issues the next instruction and returns the cycle."""
+        at = self.now + timing.spacing
+        waits = timing.waits
+        if waits:
+            if waits & _ENGINE and at < self.drained:
+                at = self.drained
+            if waits & _SWEEP and at < self.sweep_done:
+                at = self.sweep_done
+            if waits & _LOSS and at < self.loss_done:
+                at = self.loss_done
+            if waits & _COEFFICIENT and at < self.coefficient_done:
+                at = self.coefficient_done
+        opcode = timing.opcode
+        if opcode is Opcode.CONTRACT:
+            at = max(at, self.last_row)
+            if timing.to_loss:
+                at = max(at, self.buffers_free[0])
+            self.last_row = max(at + timing.rows, self.last_row + self.last_cols) + timing.tail
+            self.last_cols = timing.cols
+            self.drained = self.last_row + self._result_latency + timing.cols - 2
+            if timing.to_loss:
+                self._capture()
+        elif opcode is Opcode.SWEEP:
+            self.sweep_done = at + timing.duration
+        elif opcode is Opcode.COEFFICIENT:
+            self.coefficient_done = at + timing.duration
+        elif opcode is Opcode.LOSS:
+            self._loss_reading = timing.duration
+        self.now = at
+        return at
+
+    def _capture(self) -> None:
+        # The group is read once its last result is in its buffer and the group before it is read.
+        captured = self.last_row + self._capture_latency + self.last_cols
+        free = max(captured, self.buffers_free[1]) + self._loss_reading
+        self.buffers_free = (self.buffers_free[1], free)
+        self.loss_done = free - 1 + self._loss_latency
+
+    def key(self) -> Hashable:
+        """What decides all later times, relative to the last issue: a time that is over is 0."""
+        now = self.now
+        return (
+            max(self.last_row - now, 0),
+            max(self.last_row + self.last_cols - now, 0),
+            max(self.drained - now, 0),
+            max(self.sweep_done - now, 0),
+            max(self.coefficient_done - now, 0),
+            max(self.loss_done - now, 0),
+            max(self.buffers_free[0] - now, 0),
+            max(self.buffers_free[1] - now, 0),
+            self._loss_reading,
+        )
+
+    def advance(self, cycles: int) -> None:
+        """Moves all times by ``cycles``, as turns of a loop do that repeat exactly."""
+        self.now += cycles
+        self.last_row += cycles
+        self.drained += cycles
+        self.sweep_done += cycles
+        self.coefficient_done += cycles
+        self.loss_done += cycles
+        self.buffers_free = (self.buffers_free[0] + cycles, self.buffers_free[1] + cycles)
+
+
+class Issue(NamedTuple):
+    """One issued instruction. Cycles count from RUN."""
+
+    index: int
+    """Place in the program."""
+    cycle: int
+    """Issue."""
+    waited: int
+    """Cycles from when its words were read to its issue: what it waited for units."""
+    start: int
+    """First cycle of its unit's work."""
+    end: int
+    """First cycle after it: after the last row of a contraction; when a sweep or the coefficients are done."""
+
+
+class Use(NamedTuple):
+    """What one instruction of the program does in the whole run."""
+
+    count: int
+    """Times issued."""
+    busy: int
+    """Cycles of its unit: rows and stalls of contractions, rows and latency of sweeps, coefficients."""
+    waited: int
+    """Cycles that its issues waited for units."""
+    macs: int
+    """Useful multiply-accumulates on all lanes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """The time of a whole run."""
+
+    cycles: int
+    """From RUN to HALT, without waits for the host."""
+    macs: int
+    """Useful multiply-accumulates on all lanes."""
+    multipliers: int
+    uses: tuple[Use, ...]
+    """One for each instruction of the program."""
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the multipliers' cycles that does useful work."""
+        return self.macs / (self.cycles * self.multipliers)
+
+
+class _Times:
+    """Walker that adds up."""
+
+    def __init__(self, program: Sequence[Instruction], config: Config) -> None:
+        # Equal instructions at several places share their facts.
+        facts = {id(instruction): timing_of(instruction, config) for instruction in program}
+        self._timings = [facts[id(instruction)] for instruction in program]
+        self._schedule = Schedule(config)
+        self._lanes = config.lanes
+        self._count = [0] * len(program)
+        self._busy = [0] * len(program)
+        self._waited = [0] * len(program)
+
+    @property
+    def cycles(self) -> int:
+        return self._schedule.cycles
+
+    def issue(self, index: int) -> Issue:
+        timing, schedule = self._timings[index], self._schedule
+        earliest, before = schedule.earliest(timing), schedule.last_row
+        cycle = schedule.issue(timing)
+        start = end = cycle
+        if timing.opcode is Opcode.CONTRACT:
+            # Rows of one contraction follow those of the one before without a gap when it was issued in time.
+            start, end = max(cycle, before) + 1, schedule.last_row + 1
+        elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT):
+            end = cycle + timing.duration
+        return Issue(index, cycle, cycle - earliest, start, end)
+
+    def visit(self, index: int) -> None:
+        issue = self.issue(index)
+        self._count[index] += 1
+        self._busy[index] += issue.end - issue.start
+        self._waited[index] += issue.waited
+
+    def key(self) -> Hashable:
+        return self._schedule.key()
+
+    def mark(self) -> tuple[int, list[int], list[int], list[int]]:
+        return self.cycles, self._count.copy(), self._busy.copy(), self._waited.copy()
+
+    def skip(self, mark: tuple[int, list[int], list[int], list[int]], times: int) -> None:
+        cycle, *totals = mark
+        self._schedule.advance((self.cycles - cycle) * times)
+        for now, then in zip((self._count, self._busy, self._waited), totals, strict=True):
+            for index, value in enumerate(now):
+                now[index] += (value - then[index]) * times
+
+    def uses(self) -> Iterator[Use]:
+        for timing, count, busy, waited in zip(self._timings, self._count, self._busy, self._waited, strict=True):
+            yield Use(count, busy, waited, count * timing.macs * self._lanes)
+
+
+class _Trace(_Times):
+    """Walker that keeps every issue, so that no turn of a loop is skipped."""
+
+    def __init__(self, program: Sequence[Instruction], config: Config) -> None:
+        super().__init__(program, config)
+        self.issues: list[Issue] = []
+
+    def visit(self, index: int) -> None:
+        self.issues.append(self.issue(index))
+
+    def key(self) -> Hashable:
+        return object()
+
+
+def timeline(program: Sequence[Instruction], config: Config, *, repeat: int = 1, start: int = 0) -> Timeline:
+    """The exact time of a run of ``program`` from instruction ``start``; loops of count 0 turn ``repeat`` times.
+
+    ``cycles`` is what the device's status says after the run, less its waits for batches. Takes about as long as the
+    first turns of each loop: a loop is cut short once its turns repeat exactly. Raises ``ValueError`` when the loops
+    are nested wrongly or no HALT ends the run.
+    """
+    times = _Times(program, config)
+    walk(program, times, repeat=repeat, start=start)
+    uses = tuple(times.uses())
+    return Timeline(cycles=times.cycles, macs=sum(use.macs for use in uses), multipliers=config.multipliers, uses=uses)
+
+
+def trace(program: Sequence[Instruction], config: Config, *, repeat: int = 1, start: int = 0) -> list[Issue]:
+    """Every issued instruction of a run, in order: one entry a turn of every loop, so for short programs."""
+    issues = _Trace(program, config)
+    walk(program, issues, repeat=repeat, start=start)
+    return issues.issues

@@ -1,0 +1,128 @@
+"""The weight store: masters, momenta and the two halves of effective words, C words a row."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+
+#: A word is never read for use in the cycle in which it is written: Yosys need not build a bypass for that.
+_ATTRIBUTES = {"no_rw_check": 1}
+
+
+class SweepPort(wiring.Signature):
+    """The sweep unit's way to the weight store, seen from the sweep unit.
+
+    ``masters`` and ``momenta`` are those of ``row`` two cycles before; a word written in one cycle can be read by the
+    next. ``effective_row`` is half * weight_rows + row. The ports are the host's while ``active`` is low.
+    """
+
+    def __init__(self, config: Config) -> None:
+        row = range(config.weight_rows)
+        masters = ArrayLayout(signed(config.master_word), config.columns)
+        momenta = ArrayLayout(signed(config.momentum_word), config.columns)
+        super().__init__(
+            {
+                "active": Out(1),
+                "row": Out(row),
+                "masters": In(masters),
+                "momenta": In(momenta),
+                "effective_write": Out(1),
+                "effective_row": Out(range(config.effective_rows)),
+                "effective_words": Out(ArrayLayout(signed(config.word), config.columns)),
+                "momentum_write": Out(1),
+                "momentum_row": Out(row),
+                "momentum_words": Out(momenta),
+                "master_write": Out(1),
+                "master_row": Out(row),
+                "master_words": Out(masters),
+            }
+        )
+
+
+class WeightStore(wiring.Component):
+    """Three memories, each one read and one write port wide.
+
+    Engine: ``weights`` are the effective words of ``row`` two cycles before. Host: ``host_read`` is the word at
+    ``host_row``, ``host_column`` of the masters (or momenta with ``host_momentum``) four cycles after these are stable;
+    ``host_write`` stores ``host_data``. The host may use its port only while no sweep is active.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        widest = max(config.master_word, config.momentum_word)
+        super().__init__(
+            {
+                "row": In(range(config.effective_rows)),
+                "weights": Out(ArrayLayout(signed(config.word), config.columns)),
+                "sweep": In(SweepPort(config)),
+                "host_row": In(range(config.weight_rows)),
+                "host_column": In(range(config.columns)),
+                "host_momentum": In(1),
+                "host_write": In(1),
+                "host_data": In(signed(widest)),
+                "host_read": Out(signed(widest)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """The memories, and who has their ports."""
+        m = Module()
+        config, sweep = self._config, self.sweep
+
+        m.submodules.effective = effective = Memory(
+            shape=self.weights.shape(), depth=config.effective_rows, init=[], attrs=_ATTRIBUTES
+        )
+        write, read = effective.write_port(), effective.read_port()
+        m.d.comb += [
+            write.en.eq(sweep.effective_write),
+            write.addr.eq(sweep.effective_row),
+            write.data.eq(sweep.effective_words),
+            read.addr.eq(self.row),
+        ]
+        m.d.sync += self.weights.eq(read.data)
+
+        # Registered here so that the long way from the host adds nothing to the memories' paths.
+        row = Signal.like(self.host_row)
+        column = Signal.like(self.host_column)
+        momentum = Signal()
+        data = Signal.like(self.host_data)
+        writes = Signal()
+        m.d.sync += [
+            row.eq(self.host_row),
+            column.eq(self.host_column),
+            momentum.eq(self.host_momentum),
+            data.eq(self.host_data),
+            writes.eq(self.host_write),
+            self.host_read.eq(0),
+        ]
+        # An address between a row's last column and the next row reads 0.
+        with m.If(column < config.columns):
+            m.d.sync += self.host_read.eq(Mux(momentum, sweep.momenta[column], sweep.masters[column]))
+
+        for name, words, chosen, sweep_write, sweep_row, sweep_words in (
+            ("masters", sweep.masters, ~momentum, sweep.master_write, sweep.master_row, sweep.master_words),
+            ("momenta", sweep.momenta, momentum, sweep.momentum_write, sweep.momentum_row, sweep.momentum_words),
+        ):
+            memory = Memory(shape=words.shape(), depth=config.weight_rows, init=[], attrs=_ATTRIBUTES)
+            m.submodules[name] = memory
+            write, read = memory.write_port(granularity=1), memory.read_port()
+            m.d.comb += read.addr.eq(Mux(sweep.active, sweep.row, row))
+            m.d.sync += words.eq(read.data)
+            with m.If(sweep.active):
+                m.d.comb += [
+                    write.en.eq(sweep_write.replicate(config.columns)),
+                    write.addr.eq(sweep_row),
+                    write.data.eq(sweep_words),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    write.en.eq((writes & chosen) << column),
+                    write.addr.eq(row),
+                ]
+                m.d.comb += [write.data[index].eq(data) for index in range(config.columns)]
+        return m

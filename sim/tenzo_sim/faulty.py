@@ -1,0 +1,62 @@
+"""A link with damage: the transport that shows what the driver and the machine recover from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tenzo.transport import Transport
+
+
+class FaultyTransport:
+    """``inner`` behind a bad cable: both ways, every byte is flipped in one bit, dropped or sent twice by chance.
+
+    ``flips``, ``drops`` and ``repeats`` are probabilities a byte. ``pull(n)`` takes the cable away: what is written is
+    lost and the next n reads are empty. The chances come from ``seed`` alone.
+    """
+
+    def __init__(
+        self, inner: Transport, seed: int, *, flips: float = 0.0, drops: float = 0.0, repeats: float = 0.0
+    ) -> None:
+        self._inner = inner
+        self._random = np.random.default_rng(seed)
+        self._chances: list[tuple[float, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
+            (flips, self._flip),
+            (drops, lambda data, hit: data[~hit]),
+            (repeats, lambda data, hit: np.repeat(data, 1 + hit)),
+        ]
+        self._pulled = 0
+        self.damaged = 0
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data`` with damage."""
+        if not self._pulled:
+            self._inner.write(self._damage(data))
+
+    def read(self, timeout_s: float | None) -> bytes:
+        """What came, with damage."""
+        data = self._inner.read(timeout_s)
+        if self._pulled:
+            self._pulled -= 1
+            return b""
+        return self._damage(data)
+
+    def close(self) -> None:
+        """Closes the inner transport."""
+        self._inner.close()
+
+    def pull(self, reads: int) -> None:
+        """Takes the cable away for this many reads."""
+        self._pulled = reads
+
+    def _damage(self, data: bytes) -> bytes:
+        values = np.frombuffer(data, dtype=np.uint8)
+        for chance, effect in self._chances:
+            hit = self._random.random(values.size) < chance
+            self.damaged += int(hit.sum())
+            values = effect(values, hit)
+        return values.tobytes()
+
+    def _flip(self, data: np.ndarray, hit: np.ndarray) -> np.ndarray:
+        bits = np.uint8(1) << self._random.integers(0, 8, data.size, dtype=np.uint8)
+        return np.where(hit, data ^ bits, data)

@@ -1,0 +1,98 @@
+"""Builds a component and the C++ harness into a shared library, once for each design: a cache of libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import platformdirs
+
+from .toolchain import use_verilator
+
+HARNESS = Path(__file__).with_name("harness.cpp")
+TOP = Path(__file__).with_name("top.v")
+#: Fast simulation of two-state logic: no random initial values, no checks, large functions split for parallel builds.
+VERILATE = (
+    *("--cc", "--top-module", "top"),
+    *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--output-split", "8000"),
+    *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
+)
+COMPILE = ("-std=c++17", "-O2", "-fPIC", "-fno-semantic-interposition", "-fvisibility-inlines-hidden", "-DNDEBUG")
+#: Verilator's own sources that every model needs.
+RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+TRACE_RUNTIME = ("verilated_vcd_c.cpp",)
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept: ``TENZO_CACHE``, or the user's cache folder."""
+    given = os.environ.get("TENZO_CACHE")
+    return Path(given) if given else platformdirs.user_cache_path("tenzo")
+
+
+def build_library(verilog: str, *, trace: bool = False) -> Path:
+    """The shared library of the module ``machine`` (tenzo_hw.machine) in ``verilog``, from the cache or built now.
+
+    Processes may build the same library at once: each builds in a folder of its own and renames the result into place.
+    Raises ``RuntimeError`` with the tool's messages when it cannot be built, or when there is no C++ compiler.
+    """
+    folder = use_verilator()
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f"no C++ compiler {compiler!r}: install g++ (or clang), or name one in CXX")
+    key = "\n".join(
+        [
+            verilog,
+            HARNESS.read_text(),
+            TOP.read_text(),
+            *VERILATE,
+            *COMPILE,
+            str(trace),
+            platform.machine(),
+            _run([compiler, "--version"]),
+            _run([str(folder / "verilator"), "--version"]),
+        ]
+    )
+    library = cache_folder() / f"machine-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix="build-") as place:
+            built = _build(Path(place), verilog, folder, compiler, trace)
+            os.replace(built, library)
+    return library
+
+
+def _build(place: Path, verilog: str, folder: Path, compiler: str, trace: bool) -> Path:
+    source = place / "machine.v"
+    source.write_text(verilog)
+    flags = ["--trace-vcd"] if trace else []
+    _run([str(folder / "verilator"), *VERILATE, *flags, "--Mdir", str(place), str(TOP), str(source)])
+    include = folder.parent / "include"
+    runtime = [include / name for name in (*RUNTIME, *(TRACE_RUNTIME if trace else ()))]
+    # The largest files first: the last one to end decides how long two cores take.
+    sources = [*sorted(place.glob("Vtop*.cpp"), key=lambda path: -path.stat().st_size), HARNESS, *runtime]
+    define = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}", *(["-DTENZO_TRACE"] if trace else [])]
+    common = [compiler, *COMPILE, *define, f"-I{place}", f"-I{include}", f"-I{include / 'vltstd'}"]
+
+    def compile_one(path: Path) -> str:
+        target = str(place / f"{path.stem}.o")
+        _run([*common, "-c", str(path), "-o", target])
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        objects = list(pool.map(compile_one, sources))
+    built = place / "machine.so"
+    _run([compiler, "-shared", "-o", str(built), *objects, "-pthread"])
+    return built
+
+
+def _run(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command[:1])} failed:\n{(result.stderr or result.stdout)[-4000:]}")
+    return result.stdout

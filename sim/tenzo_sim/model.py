@@ -1,0 +1,305 @@
+"""The exact model of the machine: the same words in every memory and the same number of cycles as the gateware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tenzo.packets import Status
+from tenzo_hw import sweep
+from tenzo_hw.check import refusal
+from tenzo_hw.coefficient import coefficients
+from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config
+from tenzo_hw.isa import INSTRUCTIONS, REPLAY_SLOTS, Halt, Opcode, SweepKind
+from tenzo_hw.perturbation import signs
+from tenzo_hw.protocol import Fault, Space, State
+from tenzo_hw.timeline import Schedule, Timing, timing_of
+from tenzo_hw.timing import ISSUE_OVERHEAD
+
+from .contraction import Contraction, Scratch, contraction
+from .endpoint import Endpoint
+from .losses import Losses
+from .memories import Memories
+
+_HALVES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """An instruction read from the program memory."""
+
+    instruction: Any
+    timing: Timing
+    follow: int
+    """Word address of the next one."""
+    fault: Fault
+    """Why the sequencer refuses it."""
+
+
+class MachineModel:
+    """One machine without its link, just switched on.
+
+    Requests are those of the host protocol and must be allowed (``Endpoint`` sees to that). A run goes on within
+    ``run`` and ``commit`` until HALT, a fault, or a BATCH that finds no filled half. Time passes in runs only, and a
+    BATCH costs no waits: the cycles of a run are the gateware's less its waits.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.memories = Memories(config)
+        self.total_cycles = 0
+        """Cycles of all runs that have ended."""
+        self._state = State.IDLE
+        self._fault = Fault.NONE
+        self._pc = 0
+        self._repeat = 0
+        self._cycles = 0
+        self._steps = 0
+        self._registers = [0] * ADDRESS_REGISTERS
+        self._loops: list[list[int]] = []
+        self._schedule = Schedule(config)
+        self._losses = Losses(config, self.memories)
+        self._saved = [0] * REPLAY_SLOTS
+        self._pointer = 0
+        # Batch halves: how many are filled, whether one is current, which is filled next, which is current.
+        self._filled = 0
+        self._taken = False
+        self._filling = 0
+        self._half = 0
+        self._fetched: dict[int, _Fetched] = {}
+        self._contractions: dict[tuple[int, ...], Contraction] = {}
+        self._scratch = Scratch()
+        self._actions: dict[Opcode, Callable[[_Fetched], None]] = {
+            Opcode.HALT: self._halt,
+            Opcode.LOOP: self._loop,
+            Opcode.END: self._end,
+            Opcode.SET: self._set,
+            Opcode.ADD: self._set,
+            Opcode.CONTRACT: self._contract,
+            Opcode.SWEEP: self._sweep,
+            Opcode.LOSS: self._loss,
+            Opcode.COEFFICIENT: self._coefficient,
+            Opcode.BATCH: self._batch,
+        }
+
+    # The host's requests
+
+    def read(self, space: Space, address: int) -> int:
+        """A word of a memory or register."""
+        return self.memories.read(space, address)
+
+    def write(self, space: Space, address: int, value: int) -> None:
+        """Writes a word; batch and target words go to the half being filled."""
+        self.memories.write(space, address, value, self._filling)
+        if space == Space.PROGRAM:
+            self._fetched.clear()
+            self._contractions.clear()
+
+    def commit(self) -> None:
+        """The half being filled is ready for BATCH; a run that waits for it goes on."""
+        self._filled += 1
+        self._filling ^= 1
+        self._advance()
+
+    def run(self, pc: int, repeat: int) -> None:
+        """Starts the program at word ``pc``; loops of count 0 take ``repeat`` turns."""
+        self._state, self._fault = State.RUNNING, Fault.NONE
+        self._pc, self._repeat = pc, repeat
+        self._cycles = self._steps = 0
+        self._registers = [0] * ADDRESS_REGISTERS
+        self._loops = []
+        self._schedule = Schedule(self.config)
+        self._losses.restart()
+        self._advance()
+
+    def abort(self) -> None:
+        """Stops a run, which waits at a BATCH, and frees both batch halves."""
+        self._filled, self._taken = 0, False
+        if self._state == State.RUNNING:
+            self._refuse(self._fetched[self._pc], Fault.ABORTED)
+
+    def status(self) -> Status:
+        """State, fault, free halves, word address, cycles, waits and steps."""
+        free = _HALVES - self._filled - self._taken
+        cycles = self._schedule.cycles if self._state == State.RUNNING else self._cycles
+        return Status(self._state, self._fault, free, self._pc, cycles, 0, self._steps)
+
+    # The sequencer
+
+    def _fetch(self, pc: int) -> _Fetched:
+        words = self.memories.program
+        opcode = words[pc] & 0xFF if pc < len(words) else -1
+        if opcode not in list(Opcode):
+            return _Fetched(Halt(), Timing(Opcode.HALT, 1 + ISSUE_OVERHEAD, 0), pc, Fault.OPCODE)
+        kind = INSTRUCTIONS[Opcode(opcode)]
+        follow = pc + kind.WORDS
+        # What is refused is never issued: only the time of reading it counts.
+        unissued = Timing(Opcode.HALT, kind.WORDS + ISSUE_OVERHEAD, 0)
+        if follow > len(words):
+            return _Fetched(Halt(), unissued, pc, Fault.OPCODE)
+        try:
+            instruction = kind.decode(words[pc:follow])
+        except ValueError:  # an activation that no configuration has
+            return _Fetched(Halt(), unissued, follow, Fault.RANGE)
+        refused = refusal(instruction, self.config)
+        if refused:
+            return _Fetched(instruction, unissued, follow, refused[0])
+        return _Fetched(instruction, timing_of(instruction, self.config), follow, Fault.NONE)
+
+    def _advance(self) -> None:
+        """Runs until HALT, a fault, or a BATCH without a filled half."""
+        fetched = self._fetched
+        while self._state == State.RUNNING:
+            step = fetched.get(self._pc)
+            if step is None:
+                step = fetched[self._pc] = self._fetch(self._pc)
+            if step.fault:
+                self._refuse(step, step.fault)
+            elif step.timing.opcode is Opcode.BATCH and not self._filled:
+                return
+            else:
+                self._actions[step.timing.opcode](step)
+
+    def _issue(self, step: _Fetched) -> None:
+        self._schedule.issue(step.timing)
+        self._pc = step.follow
+
+    def _refuse(self, step: _Fetched, fault: Fault) -> None:
+        schedule = self._schedule
+        refused = schedule.earliest(step.timing)
+        done = max(refused + 1, schedule.drained, schedule.sweep_done, schedule.coefficient_done)
+        self._stop(State.FAILED, fault, done + 1)
+
+    def _stop(self, state: State, fault: Fault, cycles: int) -> None:
+        self._losses.settle(self._half)
+        self._state, self._fault, self._cycles = state, fault, cycles
+        self.total_cycles += cycles
+
+    def _halt(self, step: _Fetched) -> None:
+        self._schedule.issue(step.timing)
+        self._stop(State.IDLE, Fault.NONE, self._schedule.cycles)
+
+    def _loop(self, step: _Fetched) -> None:
+        turns = step.instruction.count or self._repeat
+        if len(self._loops) == LOOP_DEPTH:
+            self._refuse(step, Fault.OPCODE)
+        elif turns == 0:
+            self._refuse(step, Fault.RANGE)
+        else:
+            self._loops.append([step.follow, turns])
+            self._issue(step)
+
+    def _end(self, step: _Fetched) -> None:
+        if not self._loops:
+            self._refuse(step, Fault.OPCODE)
+            return
+        self._issue(step)
+        loop = self._loops[-1]
+        loop[1] -= 1
+        if loop[1]:
+            self._pc = loop[0]
+        else:
+            self._loops.pop()
+
+    def _set(self, step: _Fetched) -> None:
+        register = step.instruction.register
+        base = self._registers[register] if step.timing.opcode is Opcode.ADD else 0
+        if register:
+            self._registers[register] = (base + step.instruction.value) & 0xFFFF
+        self._issue(step)
+
+    def _batch(self, step: _Fetched) -> None:
+        self._losses.settle(self._half)
+        # The halves take turns: with one filled it is the one before the half being filled, with two that one itself.
+        self._half = self._filling ^ (self._filled & 1)
+        self._filled -= 1
+        self._taken = True
+        self._issue(step)
+
+    # The units
+
+    def _contract(self, step: _Fetched) -> None:
+        contract, registers = step.instruction, self._registers
+        moved = (
+            registers[contract.a_register],
+            registers[contract.w_register],
+            registers[contract.o_register],
+            registers[contract.b_register],
+        )
+        key = (self._pc, *moved)
+        planned = self._contractions.get(key)
+        if planned is None:
+            planned = contraction(self.config, contract, moved, self.memories, self._scratch)
+            self._contractions[key] = planned
+        results = planned(self._half)
+        if results is None:
+            self._refuse(step, Fault.ADDRESS)
+            return
+        if contract.to_loss:
+            self._losses.capture(results)
+        self._issue(step)
+
+    def _loss(self, step: _Fetched) -> None:
+        self._losses.settle(self._half)
+        self._losses.setup(step.instruction)
+        self._issue(step)
+
+    def _sweep(self, step: _Fetched) -> None:
+        instruction, memories = step.instruction, self.memories
+        state = self._saved[instruction.replay_slot] if instruction.replay else memories.generator
+        for slot in range(REPLAY_SLOTS):
+            if instruction.save >> slot & 1:
+                self._saved[slot] = state
+        directions, memories.generator = signs(state, instruction.count, self.config.columns)
+        rows = slice(instruction.row, instruction.row + instruction.count)
+        masters = memories.masters[rows]
+        if instruction.kind == SweepKind.PERTURB:
+            first = instruction.half * self.config.weight_rows + instruction.row
+            memories.effective[first : first + instruction.count] = sweep.perturb(
+                self.config, masters, directions, instruction.mu, instruction.negative
+            )
+        else:
+            coefficient = memories.coefficients[self._pointer]
+            memories.masters[rows], memories.momenta[rows] = sweep.update(
+                self.config, instruction, masters, memories.momenta[rows], directions, coefficient, memories.rates.rate
+            )
+            self._pointer = (self._pointer + instruction.next) % self.config.losses
+        self._issue(step)
+
+    def _coefficient(self, step: _Fetched) -> None:
+        memories = self.memories
+        self._losses.settle(self._half)
+        values, memories.rates, loss = coefficients(self.config, step.instruction, memories.slots, memories.rates)
+        memories.coefficients[: len(values)] = values
+        memories.history[self._steps % self.config.history] = loss, self._losses.correct
+        self._losses.correct = 0
+        self._pointer = 0
+        self._steps += 1
+        self._issue(step)
+
+
+class ModelTransport:
+    """A byte stream to a ``MachineModel`` (``tenzo.transport.Transport``); answers are there at once."""
+
+    def __init__(self, config: Config) -> None:
+        self.machine = MachineModel(config)
+        self._endpoint = Endpoint(self.machine)
+        self._answers = b""
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all runs that have ended."""
+        return self.machine.total_cycles
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data``; what it asks for is done before this returns."""
+        self._answers += self._endpoint.receive(data)
+
+    def read(self, timeout_s: float | None) -> bytes:
+        """The bytes that have come. Nothing more ever comes by waiting."""
+        answers, self._answers = self._answers, b""
+        return answers
+
+    def close(self) -> None:
+        """Lets the machine go."""

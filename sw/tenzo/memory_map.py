@@ -1,0 +1,49 @@
+"""What a configuration's memories hold and how many bits they take."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tenzo_hw.config import LOSS_WORD, Config
+
+#: Bits of a step's entry in the history beside its loss: the number of correct samples.
+_CORRECT_WORD = 16
+_PROGRAM_WORD = 32
+
+
+class Memory(NamedTuple):
+    """One kind of memory of a machine."""
+
+    name: str
+    words: int
+    width: int
+    """Bits of a word."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of all words."""
+        return self.words * self.width
+
+
+def memory_map(config: Config) -> list[Memory]:
+    """All memories, in the order of the manual's table."""
+    weights = config.weight_rows * config.columns
+    entries = config.lanes * config.tables << config.table_bits
+    return [
+        Memory("program", config.program_depth, _PROGRAM_WORD),
+        Memory("master", weights, config.master_word),
+        Memory("momentum", weights, config.momentum_word),
+        Memory("effective, 2 halves", 2 * weights, config.word),
+        Memory("lane", config.lanes * config.lane_depth, config.word),
+        Memory("batch, 2 halves", 2 * config.lanes * config.batch_depth, config.input_word),
+        Memory("target, 2 halves", 2 * config.target_depth, config.word),
+        Memory("table value", entries, config.word),
+        Memory("table slope", entries, config.word + 1),
+        Memory("loss slots", config.losses, LOSS_WORD),
+        Memory("history", config.history, LOSS_WORD + _CORRECT_WORD),
+    ]
+
+
+def bits_per_weight(config: Config) -> int:
+    """Bits that a trainable word takes: master, momentum and two effective words, whatever batch, queries and depth are."""
+    return config.master_word + config.momentum_word + 2 * config.word

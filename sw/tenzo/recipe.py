@@ -1,0 +1,137 @@
+"""Recipes: what is trained, on which machine and how, as a TOML file that a person writes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from tenzo_hw.config import Config, preset
+
+from . import datasets
+from .datasets import Dataset
+from .device import Device
+from .formats import Formats
+from .network import Network
+from .step import Settings
+from .trainer import Trainer
+
+Made = TypeVar("Made")
+
+
+def _from_table(make: Callable[..., Made]) -> Callable[[Any], Any]:
+    """A validator that makes the object of a TOML table and says what is wrong with it."""
+
+    def validate(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            return make(value)
+        except (TypeError, KeyError) as error:
+            # Python says "__init__() got an unexpected keyword argument": the name is what a person needs.
+            raise ValueError(str(error).partition("() ")[2] or f"{error} is missing") from None
+
+    return validate
+
+
+def _machine(value: Any) -> Any:
+    return preset(value) if isinstance(value, str) else value
+
+
+Machine = Annotated[
+    Config,
+    BeforeValidator(_machine),
+    BeforeValidator(_from_table(lambda table: Config(**table))),
+    PlainSerializer(asdict),
+]
+Layers = Annotated[Network, BeforeValidator(_from_table(Network.from_dict)), PlainSerializer(Network.to_dict)]
+Words = Annotated[Formats, BeforeValidator(_from_table(Formats.from_dict)), PlainSerializer(Formats.to_dict)]
+How = Annotated[Settings, BeforeValidator(_from_table(lambda table: Settings(**table))), PlainSerializer(asdict)]
+
+
+class Data(BaseModel):
+    """Which samples."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    """``digits``, ``mnist``, ``fashion-mnist``, or the path of a CSV or NPZ file."""
+    folder: Path | None = None
+    """Where MNIST's files are."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of a file's samples that are kept for the test."""
+
+    def load(self, seed: int) -> Dataset:
+        """The samples; ``seed`` splits those that come in one piece."""
+        return datasets.load(self.name, self.folder, seed=seed, test_share=self.test_share)
+
+
+class Recipe(BaseModel):
+    """Everything that decides a run, down to its last bit."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    name: str
+    machine: Machine
+    """A preset's name, or a table of all values of a ``Config``."""
+    dataset: Data
+    network: Layers
+    formats: Words | None = None
+    """Binary points; left out: those of ``Formats.default``."""
+    settings: How = Settings()
+    batch: Annotated[int, Field(ge=1)] = 64
+    steps: Annotated[int, Field(ge=1)] = 1000
+    seed: Annotated[int, Field(ge=0)] = 0
+    clock_mhz: Annotated[float, Field(gt=0)] = 25.0
+    """Clock of the board whose step time is reported."""
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """The recipe in a TOML file. Raises ``ValueError`` in one line that names the value and what is allowed."""
+        try:
+            document = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ValueError(f"there is no recipe {path}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path} cannot be read as TOML: {error}") from None
+        return cls.of(document, str(path))
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], source: str) -> Recipe:
+        """The recipe of plain values, as ``model_dump`` gives them; ``source`` is named in errors."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{source}, {where}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises ``ValueError`` when the samples are not what the network takes and gives."""
+        network = self.network
+        if dataset.x_train.shape[1] != network.inputs:
+            raise ValueError(
+                f"{dataset.name} has {dataset.x_train.shape[1]} inputs a sample, the network takes {network.inputs}"
+            )
+        if (network.loss == "cross_entropy") != bool(dataset.classes):
+            wanted = "labels (integers)" if network.loss == "cross_entropy" else "values (no integers)"
+            raise ValueError(f"loss {network.loss} needs targets that are {wanted}; those of {dataset.name} are not")
+        outputs = dataset.classes or dataset.y_train.shape[1]
+        if outputs > network.outputs or (not dataset.classes and outputs != network.outputs):
+            raise ValueError(f"{dataset.name} needs {outputs} outputs, the network has {network.outputs}")
+
+    def trainer(self, device: Device | None = None) -> Trainer:
+        """A trainer of this recipe; without a device only to plan."""
+        return Trainer(
+            self.network,
+            self.machine,
+            self.settings,
+            self.formats,
+            device,
+            batch=self.batch,
+            steps=self.steps,
+            seed=self.seed,
+        )

@@ -1,0 +1,335 @@
+"""Random programs on the sequencer with units that are free at random: the issue schedule equals the manual's rule."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import replace
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, ReadOnly
+from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config, preset
+from tenzo_hw.isa import (
+    Activation,
+    Add,
+    Batch,
+    Coefficient,
+    Contract,
+    End,
+    Halt,
+    Instruction,
+    Level,
+    Loop,
+    Loss,
+    LossKind,
+    Set,
+    Sweep,
+    SweepKind,
+    Wait,
+    encode,
+)
+from tenzo_hw.layouts import instruction_layout
+from tenzo_hw.protocol import Fault, State
+from tenzo_hw.sequencer import PROGRAM_READ_LATENCY, Issue, Refused, model
+from tenzo_hw.timing import ISSUE_OVERHEAD
+
+PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
+UNITS = {Contract: "contract", Sweep: "sweep", Loss: "loss", Coefficient: "coefficient"}
+INPUTS = ("engine_ready", "engine_drained", "sweep_ready", "loss_free", "loss_done", "coefficient_ready", "filled")
+DONE = ("engine_drained", "sweep_ready", "loss_done", "coefficient_ready")
+LONGEST_RUN = 20_000
+
+
+def random_wait(rng: random.Random) -> Wait:
+    return Wait(rng.choice((0, 0, rng.randrange(16))))
+
+
+def random_instruction(rng: random.Random, config: Config) -> Instruction:
+    wait = random_wait(rng)
+    word = lambda: rng.getrandbits(16)  # noqa: E731
+    match rng.randrange(7):
+        case 0:
+            return Set(register=rng.randrange(ADDRESS_REGISTERS), value=word(), wait=wait)
+        case 1:
+            return Add(register=rng.randrange(ADDRESS_REGISTERS), value=word() - 0x8000, wait=wait)
+        case 2:
+            return Batch(wait=wait)
+        case 3:
+            levels = [Level(rng.randrange(1, 99), word(), word()) for _ in range(2)]
+            levels += [Level(rng.randrange(1, 99), word(), word(), word(), word()) for _ in range(4)]
+            cols = rng.randint(1, config.columns)
+            flags = {name: rng.random() < 0.5 for name in ("from_batch", "store", "to_loss", "bias")}
+            registers = {f"{stream}_register": rng.randrange(ADDRESS_REGISTERS) for stream in "awob"}
+            bases = {f"{stream}_base": word() for stream in "awob"}
+            return Contract(
+                levels=tuple(levels),
+                cols=cols,
+                last_cols=rng.randint(1, cols),
+                col_stride=word(),
+                shift=rng.randrange(64),
+                tile_level=rng.randrange(4),
+                one=rng.randrange(32),
+                activation=Activation(rng.randrange(2 + config.tables)),
+                wait=wait,
+                **flags,
+                **registers,
+                **bases,
+            )
+        case 4:
+            count = rng.randint(1, config.weight_rows)
+            row = rng.randint(0, config.weight_rows - count)
+            return Sweep(kind=SweepKind(rng.randrange(2)), row=row, count=count, mu=word(), wait=wait)
+        case 5:
+            kind = LossKind(rng.randrange(2))
+            return Loss(kind=kind, outputs=rng.randint(1, config.outputs), groups=rng.randint(1, 999), wait=wait)
+        case _:
+            two_sided = rng.random() < 0.5
+            queries = rng.randint(1, config.losses // 2 if two_sided else config.losses - 1)
+            return Coefficient(queries=queries, two_sided=two_sided, clip=word(), wait=wait)
+
+
+def random_body(rng: random.Random, config: Config, depth: int) -> list[Instruction]:
+    body: list[Instruction] = []
+    for _ in range(rng.randrange(9) if depth == LOOP_DEPTH else rng.randrange(4)):
+        if rng.random() < 0.3 and depth:
+            turns = rng.choice((0, 1, 2, 3))
+            body += [Loop(count=turns, wait=random_wait(rng)), *random_body(rng, config, depth - 1)]
+            body.append(End(wait=random_wait(rng)))
+        else:
+            body.append(random_instruction(rng, config))
+    return body
+
+
+def out_of_range(rng: random.Random, config: Config, program: list[Instruction]) -> list[Instruction]:
+    """The program with the value of one field just outside of what the configuration has, where one can be."""
+    number = rng.randrange(len(program))
+    instruction = program[number]
+    changes: list[dict] = []
+    match instruction:
+        case Contract(levels=levels, cols=cols):
+            level = rng.randrange(len(levels))
+            empty = (*levels[:level], replace(levels[level], count=0), *levels[level + 1 :])
+            changes = [{"levels": empty}, {"cols": config.columns + 1}, {"last_cols": 0}, {"last_cols": cols + 1}]
+            changes += [{"activation": Activation.TABLE0 + config.tables}, {"activation": 7}]
+        case Sweep(row=row):
+            changes = [{"count": 0}, {"count": config.weight_rows - row + 1}, {"row": config.weight_rows}]
+        case Loss():
+            changes = [{"outputs": 0}, {"outputs": config.outputs + 1}, {"groups": 0}]
+        case Coefficient(two_sided=two_sided):
+            changes = [{"queries": 0}, {"queries": config.losses // 2 + 1 if two_sided else config.losses}]
+    if changes:
+        program = [*program[:number], replace(instruction, **rng.choice(changes)), *program[number + 1 :]]
+    return program
+
+
+def broken(rng: random.Random, config: Config, words: list[int], starts: list[int]) -> list[int]:
+    """The program with one word damaged, or with a fault put in."""
+    words = list(words)
+    match rng.randrange(6):
+        case 0:
+            words[rng.choice(starts)] = rng.choice((10, 0x15, 255))
+        case 1:
+            words[rng.randrange(len(words))] ^= 1 << rng.randrange(8, 32)
+        case 2:
+            words[rng.randrange(len(words))] = rng.getrandbits(32)
+        case 3:
+            place = rng.choice(starts)
+            words[place:place] = encode([Loop(count=1)] * 5)
+        case 4:
+            words.insert(rng.choice(starts), End().encode()[0])
+        case 5:
+            words = words[:-1] + Set(register=1, value=1).encode() * (config.program_depth - len(words) + 1)
+    return words
+
+
+def expected(config: Config, words: list[int], pc: int, repeat: int) -> tuple[list[Issue], Refused | None]:
+    issues: list[Issue] = []
+    try:
+        for issue in model(config, words, pc, repeat):
+            issues.append(issue)
+            if len(issues) > LONGEST_RUN // 3:
+                raise Refused(Fault.ABORTED, issue.pc)
+    except Refused as refused:
+        return issues, refused
+    return issues, None
+
+
+def may_issue(instruction: Instruction, inputs: dict[str, int]) -> bool:
+    wait = getattr(instruction, "wait", Wait.NONE)
+    if any(wait >> bit & 1 and not inputs[name] for bit, name in enumerate(DONE)):
+        return False
+    match instruction:
+        case Contract():
+            return bool(inputs["engine_ready"] and (inputs["loss_free"] or not instruction.to_loss))
+        case Sweep():
+            return bool(inputs["sweep_ready"])
+        case Loss():
+            return bool(inputs["loss_done"])
+        case Coefficient():
+            return bool(inputs["coefficient_ready"])
+        case Batch():
+            return all(inputs[name] for name in (*DONE, "filled"))
+        case Halt():
+            return all(inputs[name] for name in DONE)
+    return True
+
+
+class Bench:
+    def __init__(self, top: object, config: Config, rng: random.Random) -> None:
+        self.top = top
+        self.config = config
+        self.rng = rng
+        self.inputs: list[dict[str, int]] = []
+
+    async def start(self) -> None:
+        self.top.clk.value = 0
+        for name in (*INPUTS, "engine_fault", "run", "abort", "program_write", "rst"):
+            getattr(self.top, name).value = 0
+        cocotb.start_soon(Clock(self.top.clk, 10, "ns").start())
+        await FallingEdge(self.top.clk)
+
+    async def load(self, words: list[int]) -> None:
+        self.top.program_write.value = 1
+        for address, word in enumerate(words):
+            self.top.program_address.value = address
+            self.top.program_data.value = word
+            await FallingEdge(self.top.clk)
+        self.top.program_write.value = 0
+        address = self.rng.randrange(len(words))
+        self.top.program_address.value = address
+        for _ in range(PROGRAM_READ_LATENCY):
+            await FallingEdge(self.top.clk)
+        assert int(self.top.program_word.value) == words[address]
+
+    async def run(self, pc: int, repeat: int, busy: float, *, abort: int = -1, fault: int = -1) -> list[tuple]:
+        """Runs to the end; the strobes of each cycle as (cycle, unit, fields)."""
+        top = self.top
+        top.run_pc.value, top.repeat.value, top.run.value = pc, repeat, 1
+        await FallingEdge(top.clk)
+        top.run.value = 0
+        events: list[tuple] = []
+        self.inputs.clear()
+        while int(top.state.value) == State.RUNNING:
+            cycle = len(self.inputs)
+            assert cycle < LONGEST_RUN, "the run does not end"
+            values = {name: int(self.rng.random() >= busy) for name in INPUTS}
+            self.inputs.append(values)
+            for name, value in values.items():
+                getattr(top, name).value = value
+            top.abort.value = cycle == abort
+            top.engine_fault.value = cycle == fault
+            # Outputs of this cycle, from the inputs just set, are stable half a cycle later: before the clock edge.
+            await ReadOnly()
+            for unit in UNITS.values():
+                if int(getattr(top, f"{unit}_start").value):
+                    events.append((cycle, unit, int(getattr(top, unit).value)))
+            if int(top.take.value):
+                events.append((cycle, "take", 0))
+            await FallingEdge(top.clk)
+        return events
+
+
+def reference(config: Config, issues: list[Issue], inputs: list[dict[str, int]]) -> tuple[list[tuple], int, int]:
+    """The manual's rule: events, cycle of the last issue and cycles waited for the host."""
+    events: list[tuple] = []
+    cycle = waits = 0
+    for issue in issues:
+        instruction = issue.instruction
+        cycle += instruction.WORDS + ISSUE_OVERHEAD
+        while not may_issue(instruction, inputs[cycle]):
+            waits += isinstance(instruction, Batch) and may_issue(instruction, inputs[cycle] | {"filled": 1})
+            cycle += 1
+        for kind, unit in UNITS.items():
+            if isinstance(instruction, kind):
+                events.append((cycle, unit, packed(instruction)))
+        if isinstance(instruction, Batch):
+            events.append((cycle, "take", 0))
+    return events, cycle, waits
+
+
+def packed(instruction: Instruction) -> int:
+    values = instruction._values()
+    layout = instruction_layout(type(instruction))
+    return layout.const({name: values[name] for name, _ in layout}).as_value().value
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def programs(top) -> None:
+    config = preset(PARAMETERS["config"])
+    seed = PARAMETERS["seed"]
+    rng = random.Random(seed)
+    bench = Bench(top, config, rng)
+    await bench.start()
+    ends = {fault: 0 for fault in Fault}
+    for _ in range(PARAMETERS["programs"]):
+        program = [*random_body(rng, config, LOOP_DEPTH), Halt()]
+        if rng.random() < 0.4:
+            program = out_of_range(rng, config, program)
+        words = encode(program)
+        lengths = [len(instruction.encode()) for instruction in program]
+        starts = [sum(lengths[:number]) for number in range(len(lengths))]
+        if rng.random() < 0.25:
+            words = broken(rng, config, words, starts)
+        words = words[: config.program_depth]
+        words += [0] * (config.program_depth - len(words))
+        repeat = rng.choice((0, 1, 2, 3))
+        pc = rng.choice((0, 0, 0, rng.choice(starts), config.program_depth - 1, 0xFFFF))
+        await bench.load(words)
+        issues, refused = expected(config, words, pc, repeat)
+        if refused is not None and refused.fault == Fault.ABORTED:
+            continue
+        events = await bench.run(pc, repeat, rng.choice((0, 0.2, 0.7)))
+        reference_events, last, waits = reference(config, issues, bench.inputs)
+        assert events == reference_events, f"seed {seed}"
+        assert int(top.waits.value) == waits
+        assert int(top.cycles.value) == len(bench.inputs)
+        ends[refused.fault if refused else Fault.NONE] += 1
+        if refused is None:
+            assert int(top.state.value) == State.IDLE, (
+                f"seed {seed}: {int(top.fault.value)} at word {int(top.pc.value)}"
+            )
+            assert int(top.pc.value) == issues[-1].pc
+            assert int(top.cycles.value) == last + 1
+        else:
+            assert int(top.state.value) == State.FAILED
+            assert (int(top.fault.value), int(top.pc.value)) == (refused.fault, refused.pc)
+    assert all(ends[fault] for fault in Fault if fault != Fault.ABORTED), ends
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def stops(top) -> None:
+    """ABORT stops before the next instruction; an engine's fault names the last contraction."""
+    config = preset(PARAMETERS["config"])
+    rng = random.Random(PARAMETERS["seed"] + 1)
+    bench = Bench(top, config, rng)
+    await bench.start()
+    for _ in range(PARAMETERS["programs"] // 4):
+        body = [random_instruction(rng, config) for _ in range(20)]
+        program = [next(i for i in iter(lambda: random_instruction(rng, config), None) if isinstance(i, Contract))]
+        program += [*body, Halt()]
+        words = encode(program)
+        await bench.load(words)
+        issues, _ = expected(config, words, 0, 1)
+        busy = rng.choice((0, 0.5))
+        await bench.run(0, 1, busy)
+        length = len(bench.inputs)
+
+        abort = rng.randrange(length // 4)
+        events = await bench.run(0, 1, busy, abort=abort)
+        assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ABORTED)
+        stopped = int(top.pc.value)
+        done = [issue for issue in issues if issue.pc < stopped]
+        assert events == reference(config, done, bench.inputs)[0]
+        cycles = [reference(config, issues[:count], bench.inputs)[1] for count in range(len(done) + 1)]
+        assert all(earlier <= abort for earlier in cycles), "an instruction was issued after ABORT"
+
+        fault = rng.randrange(23, length // 3)
+        events = await bench.run(0, 1, busy, fault=fault)
+        assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ADDRESS)
+        before = [cycle for cycle, unit, _ in events if unit == "contract" and cycle < fault]
+        contractions = [issue for issue in issues if isinstance(issue.instruction, Contract)]
+        if before:
+            assert int(top.pc.value) == contractions[len(before) - 1].pc
+        assert all(cycle < fault for cycle, _, _ in events)

@@ -1,0 +1,15 @@
+"""The core against the exact model, over its host bus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tenzo_hw.config import preset
+from tenzo_hw.core import Core
+from tenzo_sim.bench import run_bench
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_core(tmp_path: Path, seed: int) -> None:
+    run_bench(Core(preset("tiny")), "bench_core", tmp_path, parameters={"config": "tiny", "seed": seed}, seed=seed)

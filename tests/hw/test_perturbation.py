@@ -1,0 +1,168 @@
+"""The perturbation generator: a proof of its period, its skip-ahead, the quality of its signs, and the gateware."""
+
+import itertools
+from math import prod
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+from tenzo_hw.config import GENERATOR_BITS
+from tenzo_hw.perturbation import TAPS, PerturbationGenerator, advance, seed_state, signs
+
+PERIOD = (1 << GENERATOR_BITS) - 1
+FACTORS = (3, 5, 17, 257, 641, 65537, 6700417)
+
+
+def step(state):
+    """One step, straight from the taps."""
+    return sum((sum(state >> tap & 1 for tap in taps) & 1) << bit for bit, taps in enumerate(TAPS))
+
+
+def minimal_polynomial(sequence):
+    """Berlekamp-Massey over GF(2): the shortest recurrence of ``sequence``, bit i the coefficient of x**i."""
+    connection, previous, length, gap, history = 1, 1, 0, 1, 0
+    for count, bit in enumerate(sequence):
+        history = history << 1 | bit
+        if (connection & history).bit_count() % 2 == 0:
+            gap += 1
+        elif 2 * length <= count:
+            connection, previous, length, gap = connection ^ previous << gap, connection, count + 1 - length, 1
+        else:
+            connection ^= previous << gap
+            gap += 1
+    return sum((connection >> length - power & 1) << power for power in range(length + 1))
+
+
+def multiply(a, b, modulus):
+    """The product of two polynomials over GF(2) modulo a third."""
+    degree, result = modulus.bit_length() - 1, 0
+    while b:
+        result ^= a if b & 1 else 0
+        a, b = a << 1, b >> 1
+        a ^= modulus if a >> degree else 0
+    return result
+
+
+def power_of_x(exponent, modulus):
+    result, square = 1, 2
+    while exponent:
+        result = multiply(result, square, modulus) if exponent & 1 else result
+        square, exponent = multiply(square, square, modulus), exponent >> 1
+    return result
+
+
+def test_period_is_full():
+    """A recurrence of degree 64 whose x has the order 2^64-1 is primitive: every state but zero is on one cycle."""
+    assert prod(FACTORS) == PERIOD
+    assert all(len(set(taps)) == len(taps) <= 4 for taps in TAPS)
+    state, bits = 1, []
+    for _ in range(2 * GENERATOR_BITS + 8):
+        bits.append(state & 1)
+        state = step(state)
+    polynomial = minimal_polynomial(bits)
+    assert polynomial.bit_length() == GENERATOR_BITS + 1
+    assert power_of_x(PERIOD, polynomial) == 1
+    assert all(power_of_x(PERIOD // factor, polynomial) != 1 for factor in FACTORS)
+
+
+def test_advance_and_signs_are_the_steps():
+    state = seed_state(5)
+    assert advance(state, 0) == state
+    assert advance(state, PERIOD) == state
+    for columns in (1, 3, 32):
+        values, after = signs(state, 50, columns)
+        assert values.shape == (50, columns)
+        assert values.dtype == np.int8
+        stepped = state
+        for row in range(50):
+            stepped = step(stepped)
+            assert values[row].tolist() == [-1 if stepped >> column & 1 else 1 for column in range(columns)]
+            assert advance(state, row + 1) == stepped
+        assert after == stepped
+
+
+def test_streams_differ_and_are_never_zero():
+    states = {seed_state(seed, *stream) for seed in range(20) for stream in [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]}
+    assert len(states) == 120
+    assert 0 not in states
+    with pytest.raises(ValueError, match="0 to 2\\*\\*64-1"):
+        seed_state(-1)
+
+
+def relations(rows, columns):
+    """Each sign of consecutive rows as the mask of state bits whose parity it is."""
+    after = np.array([signs(1 << bit, rows, columns)[0].ravel() < 0 for bit in range(GENERATOR_BITS)], dtype=np.uint64)
+    return (after << np.arange(GENERATOR_BITS, dtype=np.uint64)[:, None]).sum(axis=0, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 32), (256, 8), (512, 4)])
+def test_no_four_neighbouring_signs_have_a_constant_product(rows, columns):
+    masks = relations(rows, columns)
+    first, second = np.triu_indices(len(masks), 1)
+    pairs = np.unique(masks[first] ^ masks[second])
+    assert len(pairs) == len(first), "four signs whose product is always +1"
+    assert not np.isin(masks, pairs).any(), "three signs whose product is always +1"
+    assert masks.all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 32), (16, 8), (32, 4)])
+def test_no_six_neighbouring_signs_have_a_constant_product(rows, columns):
+    masks = relations(rows, columns)
+    chosen = np.array(list(itertools.combinations(range(len(masks)), 3)))
+    triples = np.bitwise_xor.reduce(masks[chosen], axis=1)
+    assert len(np.unique(triples)) == len(triples)
+    pairs = masks[chosen[:, 0]] ^ masks[chosen[:, 1]]
+    assert not np.isin(triples, pairs).any(), "five signs whose product is always +1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_signs_look_random(seed):
+    """Means of columns and of their products across columns and lags are within five and a half deviations of 0."""
+    rows, columns = 1 << 14, 8
+    state, blocks = seed_state(seed), []
+    for _ in range(rows // 256):
+        block, state = signs(state, 256, columns)
+        blocks.append(block)
+    values = np.concatenate(blocks).astype(np.int32)
+    bound = 5.5 / np.sqrt(rows)
+    assert np.abs(values.mean(axis=0)).max() < bound
+    for lag in range(33):
+        lagged = np.roll(values, lag, axis=0)
+        correlation = values.T @ lagged / rows
+        if lag == 0:
+            np.fill_diagonal(correlation, 0)
+        assert np.abs(correlation).max() < bound, f"lag {lag}"
+        # Four-way products: neighbours of a row times neighbours of the lagged row.
+        pairs = values * np.roll(values, 1, axis=1)
+        quads = pairs.T @ np.roll(pairs, lag + 1, axis=0) / rows
+        assert np.abs(quads).max() < bound, f"four-way, lag {lag + 1}"
+
+
+def test_queries_of_one_stream_do_not_multiply_to_a_constant():
+    """The trap of linear seeding: the product of four directions must be as random as one of them."""
+    state, directions = seed_state(1, 2), []
+    for _ in range(4):
+        values, state = signs(state, 1024, 8)
+        directions.append(values.astype(int))
+    assert abs(prod(directions).mean()) < 5.5 / np.sqrt(1024 * 8)
+
+
+def test_gateware_is_the_model():
+    generator = PerturbationGenerator()
+    rng = np.random.default_rng(3)
+
+    async def bench(ctx):
+        state = 1
+        for _ in range(300):
+            load, stepping, value = rng.random() < 0.1, rng.random() < 0.7, int(rng.integers(1 << 63))
+            ctx.set(generator.load, load)
+            ctx.set(generator.step, stepping)
+            ctx.set(generator.value, value)
+            await ctx.tick()
+            state = value if load else advance(state, int(stepping))
+            assert ctx.get(generator.state) == state
+
+    simulator = Simulator(generator)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()

@@ -1,0 +1,118 @@
+"""Random small programs for the tests of the model and of time."""
+
+import random
+
+from tenzo_hw.config import Config
+from tenzo_hw.isa import (
+    Activation,
+    Add,
+    Coefficient,
+    Contract,
+    End,
+    Halt,
+    Instruction,
+    Level,
+    Loop,
+    Loss,
+    LossKind,
+    Set,
+    Sweep,
+    SweepKind,
+    Wait,
+)
+
+OUTPUTS = 4
+"""Results of a contraction that go to the loss."""
+
+
+def random_wait(rng: random.Random, *, often: bool = False) -> Wait:
+    """Some wait bits, or none."""
+    return Wait(rng.randrange(16)) if often or rng.random() < 0.3 else Wait.NONE
+
+
+def random_contract(rng: random.Random, config: Config, *, to_loss: bool = False) -> Contract:
+    """A contraction inside of memories of 64 words, with tiles of different sizes. Every shape is a valid one."""
+    counts = [rng.choice([1, 1, 2, 3, 5]) for _ in range(6)]
+    strides = [0, 0, 1, 1, 2, 3]
+
+    def level(number: int) -> Level:
+        a, w, o, b = (rng.choice(strides) for _ in range(4))
+        return Level(counts[number], a, w, o, b) if number >= 2 else Level(counts[number], a, w)
+
+    cols = rng.randint(1, config.columns)
+    last_cols = rng.randint(1, cols)
+    if to_loss:
+        cols = last_cols = min(config.columns, OUTPUTS)
+        counts[2:] = [OUTPUTS // cols, 1, 1, 1]
+    return Contract(
+        a_base=rng.randrange(8),
+        w_base=rng.randrange(8),
+        o_base=rng.choice([0, 64]),
+        b_base=rng.randrange(8),
+        a_register=rng.choice([0, 0, 1]),
+        o_register=rng.choice([0, 0, 2]),
+        levels=tuple(level(number) for number in range(6)),
+        cols=cols,
+        last_cols=last_cols,
+        col_stride=rng.choice([1, 4]),
+        tile_level=rng.randrange(4),
+        shift=rng.randrange(12),
+        one=rng.randrange(config.word - 1),
+        bias=rng.random() < 0.5,
+        from_batch=rng.random() < 0.3,
+        store=rng.random() < 0.8,
+        to_loss=to_loss,
+        activation=rng.choice([Activation.NONE, Activation.RELU]),
+        wait=random_wait(rng),
+    )
+
+
+def random_instruction(rng: random.Random, config: Config) -> Instruction:
+    """Any instruction that neither loops nor ends, contractions most often."""
+    match rng.randrange(10):
+        case 0:
+            return Set(register=rng.randrange(1, 3), value=rng.randrange(8), wait=random_wait(rng))
+        case 1:
+            return Add(register=rng.randrange(1, 3), value=rng.randrange(3), wait=random_wait(rng))
+        case 2:
+            return Sweep(
+                kind=rng.choice(list(SweepKind)),
+                row=rng.randrange(32),
+                count=rng.randrange(1, 60),
+                half=rng.randrange(2),
+                mu=rng.randrange(8),
+                negative=rng.random() < 0.5,
+                replay=rng.random() < 0.3,
+                save=rng.randrange(4),
+                first=rng.random() < 0.5,
+                last=rng.random() < 0.5,
+                sign=rng.random() < 0.5,
+                next=rng.random() < 0.5,
+                decay=rng.randrange(4),
+                weight_decay=rng.choice([0, 0, 5]),
+                scale=rng.randrange(3),
+                wait=random_wait(rng),
+            )
+        case 3:
+            return Loss(kind=rng.choice(list(LossKind)), outputs=OUTPUTS, groups=rng.randrange(1, 3), fraction=4)
+        case 4:
+            return Coefficient(queries=rng.randrange(1, 4), two_sided=rng.random() < 0.5, wait=random_wait(rng))
+        case 5 | 6:
+            return random_contract(rng, config, to_loss=True)
+    return random_contract(rng, config)
+
+
+def random_program(rng: random.Random, config: Config, length: int = 12) -> list[Instruction]:
+    """A program with loops in loops; a Loss comes first, so that every captured group has its outputs."""
+    program: list[Instruction] = [Loss(kind=LossKind.SQUARED_ERROR, outputs=OUTPUTS, groups=1)]
+    depth = 0
+    for _ in range(length):
+        if depth < 3 and rng.random() < 0.2:
+            program.append(Loop(count=rng.randrange(0, 4), wait=random_wait(rng)))
+            depth += 1
+        elif depth and rng.random() < 0.3:
+            program.append(End(wait=random_wait(rng)))
+            depth -= 1
+        else:
+            program.append(random_instruction(rng, config))
+    return [*program, *[End()] * depth, Halt()]

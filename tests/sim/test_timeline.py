@@ -1,0 +1,227 @@
+"""The timeline against a machine that is stepped cycle by cycle, and its loops against their unrolling."""
+
+import dataclasses
+import random
+
+import pytest
+from programs import random_program
+from tenzo_hw.config import preset
+from tenzo_hw.isa import Batch, Coefficient, Contract, End, Halt, Level, Loop, Loss, LossKind, Sweep, SweepKind, Wait
+from tenzo_hw.nest import tile_cols
+from tenzo_hw.timeline import timeline, trace
+from tenzo_hw.timing import (
+    ISSUE_OVERHEAD,
+    capture_latency,
+    coefficient_cycles,
+    loss_latency,
+    result_latency,
+    sweep_latency,
+)
+
+CONFIG = preset("tiny")
+#: With few results a lane a loss is read before the next one comes; with many lanes contractions wait for a buffer.
+CONFIGS = [CONFIG, CONFIG.replace(lanes=16, columns=8)]
+
+
+class Engine:
+    """Issues one row a cycle."""
+
+    def __init__(self, config):
+        self.config = config
+        self.rows = []  # of the running contraction: for each row None, or the tile's results after a last row
+        self.begin = None
+        self.drain_until = 0
+        self.readable = 0
+        self.captures = []
+
+    def start(self, cycle, contract):
+        for cols in tile_cols(contract):
+            self.rows += [None] * (contract.rows - 1) + [int(cols)]
+        self.begin = cycle + 1
+        self.to_loss = contract.to_loss
+
+    def step(self, cycle):
+        """One cycle; returns whether a contraction may be issued in it."""
+        if self.rows and cycle >= self.begin:
+            cols = self.rows[0]
+            if cols is None:
+                self.rows.pop(0)
+            elif cycle >= self.drain_until:
+                self.rows.pop(0)
+                self.drain_until = cycle + cols
+                self.readable = cycle + result_latency(self.config) + cols - 1
+                if self.to_loss and not self.rows:
+                    self.captures.append(cycle + capture_latency(self.config) + cols - 1)
+        return not self.rows
+
+    def drained(self, cycle):
+        return not self.rows and self.readable <= cycle + 1
+
+
+class LossUnit:
+    """Two buffers and one reader."""
+
+    def __init__(self, config):
+        self.config = config
+        self.reserved = 0
+        self.captured = 0
+        self.left = 0
+        self.reading = 0
+        self.quiet = 0
+
+    def step(self, cycle, engine):
+        """What happened until the end of the cycle before."""
+        if self.left:
+            self.left -= 1
+            if not self.left:
+                self.reserved -= 1
+                self.quiet = cycle - 1 + loss_latency(self.config)
+        if engine.captures and engine.captures[0] < cycle:
+            engine.captures.pop(0)
+            self.captured += 1
+        if not self.left and self.captured:
+            self.captured -= 1
+            self.left = self.reading
+
+    def free(self):
+        return self.reserved < 2
+
+    def done(self, cycle):
+        return not self.reserved and cycle >= self.quiet
+
+
+def step_by_step(program, config, repeat):
+    """Issue cycles of a run: (index, cycle)."""
+    engine, loss = Engine(config), LossUnit(config)
+    sweep_done = coefficient_done = 0
+    loops, at, cycle, previous = [], 0, 0, 0
+    issues = []
+    while True:
+        cycle += 1
+        loss.step(cycle, engine)
+        ready = engine.step(cycle)
+        instruction = program[at]
+        done = {
+            Wait.ENGINE: engine.drained(cycle),
+            Wait.SWEEP: cycle >= sweep_done,
+            Wait.LOSS: loss.done(cycle),
+            Wait.COEFFICIENT: cycle >= coefficient_done,
+        }
+        if cycle < previous + instruction.WORDS + ISSUE_OVERHEAD:
+            continue
+        if not isinstance(instruction, Halt) and not all(done[bit] for bit in Wait if bit and bit in instruction.wait):
+            continue
+        free = True
+        if isinstance(instruction, Contract):
+            free = ready and (loss.free() or not instruction.to_loss)
+        elif isinstance(instruction, Sweep):
+            free = done[Wait.SWEEP]
+        elif isinstance(instruction, Coefficient):
+            free = done[Wait.COEFFICIENT]
+        elif isinstance(instruction, Loss):
+            free = done[Wait.LOSS]
+        elif isinstance(instruction, Batch | Halt):
+            free = all(done.values())
+        if not free:
+            continue
+        issues.append((at, cycle))
+        previous = cycle
+        at += 1
+        if isinstance(instruction, Halt):
+            return issues
+        if isinstance(instruction, Contract):
+            engine.start(cycle, instruction)
+            loss.reserved += instruction.to_loss
+        elif isinstance(instruction, Sweep):
+            sweep_done = cycle + instruction.count + sweep_latency(config)
+        elif isinstance(instruction, Coefficient):
+            coefficient_done = cycle + coefficient_cycles(config, instruction.queries)
+        elif isinstance(instruction, Loss):
+            loss.reading = instruction.outputs * config.lanes
+        elif isinstance(instruction, Loop):
+            loops.append([at, instruction.count or repeat])
+        elif isinstance(instruction, End):
+            loops[-1][1] -= 1
+            if loops[-1][1]:
+                at = loops[-1][0]
+            else:
+                loops.pop()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["narrow", "wide"])
+@pytest.mark.parametrize("seed", range(100))
+def test_trace_is_what_the_rules_say_cycle_by_cycle(seed, config):
+    rng = random.Random(seed)
+    program = random_program(rng, config)
+    repeat = rng.randrange(1, 4)
+    assert [issue[:2] for issue in trace(program, config, repeat=repeat)] == step_by_step(program, config, repeat)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["narrow", "wide"])
+@pytest.mark.parametrize("seed", range(100))
+def test_timeline_adds_up_the_trace(seed, config):
+    rng = random.Random(seed)
+    program = random_program(rng, config)
+    repeat = rng.randrange(1, 40)
+    found = timeline(program, config, repeat=repeat)
+    issues = trace(program, config, repeat=repeat)
+    assert found.cycles == issues[-1].cycle + 1
+    for index, use in enumerate(found.uses):
+        mine = [issue for issue in issues if issue.index == index]
+        assert use.count == len(mine)
+        assert use.busy == sum(issue.end - issue.start for issue in mine)
+        assert use.waited == sum(issue.waited for issue in mine)
+    contracts = [program[issue.index] for issue in issues if isinstance(program[issue.index], Contract)]
+    assert found.macs == config.lanes * sum(contract.macs for contract in contracts)
+    assert found.utilisation == found.macs / (found.cycles * config.lanes * config.columns)
+
+
+def steady_program():
+    contract = Contract(
+        a_base=0,
+        w_base=0,
+        o_base=64,
+        levels=(Level(7, 1, 1), *[Level()] * 5),
+        cols=2,
+        last_cols=2,
+        col_stride=1,
+        shift=0,
+    )
+    return [
+        Loss(kind=LossKind.SQUARED_ERROR, outputs=2, groups=1),
+        Loop(count=0),
+        Batch(),
+        Loop(count=3),
+        dataclasses.replace(contract, wait=Wait.ENGINE),
+        dataclasses.replace(contract, to_loss=True),
+        End(),
+        Coefficient(queries=1),
+        Sweep(kind=SweepKind.UPDATE, row=0, count=9, wait=Wait.COEFFICIENT),
+        End(),
+        Halt(),
+    ]
+
+
+def test_a_million_turns_cost_no_more_than_a_few():
+    few, more, many = (timeline(steady_program(), CONFIG, repeat=repeat) for repeat in (10, 11, 1_000_000))
+    assert many.cycles == few.cycles + (more.cycles - few.cycles) * (1_000_000 - 10)
+    assert many.uses[4].count == 3_000_000
+
+
+def test_a_run_may_start_and_end_in_the_middle():
+    program = [Halt(), *steady_program()]
+    assert timeline(program, CONFIG, start=1).cycles == timeline(program[1:], CONFIG).cycles
+    assert timeline(program, CONFIG).cycles == 1 + ISSUE_OVERHEAD + 1
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ([End(), Halt()], "End without a Loop"),
+        ([Loop(count=2)], "no Halt"),
+        ([*[Loop(count=2)] * 5, *[End()] * 5, Halt()], "inside 4 others"),
+    ],
+)
+def test_loops_must_be_nested_rightly(program, message):
+    with pytest.raises(ValueError, match=message):
+        timeline(program, CONFIG)

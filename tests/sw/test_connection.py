@@ -1,0 +1,105 @@
+"""The driver against devices that are wrong, mute or gone: every case ends, with an error that says why."""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from tenzo import packets
+from tenzo.device import Device
+from tenzo.errors import DeviceLost, RequestRefused, WrongDevice
+from tenzo_hw.config import Config, preset
+from tenzo_hw.protocol import ANSWER, MAGIC, VERSION, Answer, Kind
+
+TINY = preset("tiny")
+
+
+class Scripted:
+    """A device that answers with what ``answer(kind, payload)`` returns; None is silence."""
+
+    def __init__(self, answer: Callable[[int, bytes], bytes | None]) -> None:
+        self.answer = answer
+        self.decoder = packets.Decoder()
+        self.pending = b""
+        self.kinds: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        for packet in self.decoder.feed(data):
+            self.kinds.append(packet.kind)
+            payload = self.answer(packet.kind, packet.payload)
+            if payload is not None:
+                self.pending += packets.encode(packet.kind | ANSWER, packet.sequence, payload)
+
+    def read(self, timeout_s: float | None) -> bytes:
+        data, self.pending = self.pending, b""
+        return data
+
+    def close(self) -> None:
+        pass
+
+
+def hello(magic: int = MAGIC, version: int = VERSION, config: Config = TINY) -> bytes:
+    words = config.words()
+    return bytes([Answer.OK]) + struct.pack(f"<IHH{len(words)}I", magic, version, len(words), *words)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (hello(magic=0x12345678), "no tenzo machine"),
+        (b"\x00abc", "no tenzo machine"),
+        (hello(version=VERSION + 1), "protocol version"),
+        (hello()[:-4], "configuration words"),
+        (hello(config=preset("small")), "lanes 4 instead of 2"),
+    ],
+)
+def test_another_device_is_refused(answer: bytes, message: str) -> None:
+    with pytest.raises(WrongDevice, match=message):
+        Device(Scripted(lambda kind, payload: answer), expected=TINY)
+
+
+def test_a_mute_device_is_given_up() -> None:
+    transport = Scripted(lambda kind, payload: None)
+    with pytest.raises(DeviceLost, match="does not answer HELLO"):
+        Device(transport, attempts=4)
+    assert transport.kinds == [Kind.HELLO] * 4
+
+
+def test_a_device_that_falls_silent_is_given_up() -> None:
+    transport = Scripted(lambda kind, payload: hello() if kind == Kind.HELLO else None)
+    device = Device(transport, attempts=3)
+    with pytest.raises(DeviceLost, match="does not answer RUN"):
+        device.run()
+    with pytest.raises(DeviceLost, match="loses packets: 3 attempts of one READ"):
+        device.read_masters()
+
+
+def test_a_transport_that_breaks_is_a_lost_device() -> None:
+    transport = Scripted(lambda kind, payload: hello())
+    device = Device(transport)
+
+    def unplugged(data: bytes) -> None:
+        raise OSError("unplugged")
+
+    transport.write = unplugged
+    with pytest.raises(DeviceLost, match="unplugged"):
+        device.status()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (Answer.BUSY, RequestRefused, "a run goes on"),
+        (Answer.BAD_ADDRESS, RequestRefused, "BAD_ADDRESS"),
+        (Answer.OUT_OF_ORDER, DeviceLost, "lost its place"),
+    ],
+)
+def test_a_refusal_is_said(answer: Answer, error: type[Exception], message: str) -> None:
+    device = Device(Scripted(lambda kind, payload: hello() if kind == Kind.HELLO else bytes([answer])))
+    with pytest.raises(error, match=message):
+        device.run()
+
+
+def test_bytes_that_are_no_answer_are_passed_over() -> None:
+    transport = Scripted(lambda kind, payload: hello())
+    transport.pending = b"noise" + packets.encode(Kind.STATUS | ANSWER, 1, b"\x00") + b"\xc0\xdb"
+    assert Device(transport).config == TINY

@@ -19,7 +19,7 @@ def result_latency(config: Config) -> int:
 
 
 def capture_latency(config: Config) -> int:
-    """Cycles from the issue of a tile's last row until its first result is written in the loss buffer of lane 0."""
+    """Cycles from the issue of a tile's last row until the loss accumulator gets its first result of lane 0."""
     return 6 + epilogue_latency(config)
 
 

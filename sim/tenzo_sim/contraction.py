@@ -1,6 +1,6 @@
 """A contraction as one matrix product, from views of the memories that are made once and used for thousands of steps.
 
-The engine's own model (``tenzo_hw.engine``) follows the loop nest; a ``Plan`` gives the same words wherever
+The engine's own model (``tenzo_hw.engine.model``) goes tile by tile; a ``Plan`` gives the same words wherever
 ``Plan.make`` makes one, a hundred times faster.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from tenzo_hw import engine, epilogue
 from tenzo_hw.config import GUARD_BITS, REDUCTION_LEVELS, Config
-from tenzo_hw.isa import Contract, Level
-from tenzo_hw.nest import WRAP, activations, offsets, output_reach, outputs, reach, tile_cols
+from tenzo_hw.isa import Contract
+from tenzo_hw.nest import activations, output_reach, outputs, reach, tile_cols
 
 from .memories import Memories
 
@@ -74,8 +73,8 @@ class Plan:
             return tuple(words * getattr(levels[n], stream) for n in numbers)
 
         # The product: [both, L x positions, K] by [both, K, tiles x cols]. A bias row meets a constant first column.
-        largest = config.word - 1 + max(config.word - 1 + rows.bit_length(), contract.one * contract.bias)
-        exact = np.float32 if largest + 1 < _FLOAT32_BITS else np.float64
+        bits = 2 * (config.word - 1) + rows.bit_length()
+        exact = np.float32 if bits < _FLOAT32_BITS else np.float64
         batch, height, across = (math.prod(counts(*some)) for some in (both, positions, tiles))
         self._left = scratch.take("left", (batch, lanes * height, rows), exact)
         self._right = scratch.take("right", (batch, rows, across * cols), exact)
@@ -129,7 +128,7 @@ class Plan:
         """The plan of a contraction whose bases hold the address registers; None where only the engine's model will do.
 
         That is when an address is outside of its memory, when results overwrite each other, when a tile reads what an
-        earlier tile of the same contraction wrote, or when there are more terms than an accumulator has guard bits for.
+        earlier tile of the same contraction wrote, or when the accumulator may not hold the full sum.
         """
         outer = contract.levels[REDUCTION_LEVELS:]
         depth = config.batch_depth if contract.from_batch else config.lane_depth
@@ -139,7 +138,7 @@ class Plan:
             and (not contract.bias or _inside(contract.b_base, reach(outer, "b"), config.effective_rows))
             and (not contract.store or _inside(contract.o_base, output_reach(contract), config.lane_depth))
         )
-        if not inside or contract.rows > 1 << GUARD_BITS:
+        if not inside or contract.rows > 1 << GUARD_BITS or contract.one > config.word - 2:
             return None
         if contract.store:
             addresses, valid = outputs(contract, contract.o_base)
@@ -163,39 +162,13 @@ class Plan:
             self._bias[...] = self._bias_source
         np.matmul(self._left, self._right, out=self._product)
         contract, sums = self._contract, self._product.astype(np.int64)
-        results = epilogue.model(self._config, contract.shift, contract.activation, sums, self._tables)
+        results = epilogue.model(self._config, contract, sums, self._tables)
         results = results.reshape(self._shape)
         for target, part in self._stores:
             target[...] = results[part]
         if contract.to_loss:
             return results.transpose(self._drain).reshape(self._config.lanes, -1)[:, self._drained]
         return _NOTHING
-
-
-def _tile_by_tile(config: Config, contract: Contract, memories: Memories, half: int) -> np.ndarray | None:
-    """The contraction by the engine's model, one tile after the other: a tile may read what one before it wrote."""
-    outer = contract.levels[REDUCTION_LEVELS:]
-    bases = zip(*(offsets(outer, stream) for stream in "awob"), tile_cols(contract), strict=True)
-    levels = (*contract.levels[:REDUCTION_LEVELS], *[Level()] * len(outer))
-    drained = []
-    for a, w, o, b, cols in bases:
-        tile = replace(
-            contract,
-            a_base=int(contract.a_base + a) % WRAP,
-            w_base=int(contract.w_base + w) % WRAP,
-            o_base=int(contract.o_base + o) % WRAP,
-            b_base=int(contract.b_base + b) % WRAP,
-            levels=levels,
-            cols=int(cols),
-            last_cols=int(cols),
-        )
-        try:
-            batch = memories.batch[half]
-            results = engine.model(config, tile, memories.lanes, batch, memories.effective, memories.tables)
-        except IndexError:
-            return None
-        drained.append(results)
-    return np.concatenate(drained, axis=1)
 
 
 def contraction(
@@ -211,4 +184,11 @@ def contraction(
         b_base=(contract.b_base + b) & 0xFFFF,
     )
     plan = Plan.make(config, resolved, memories, scratch)
-    return plan.run if plan is not None else partial(_tile_by_tile, config, resolved, memories)
+    if plan is not None:
+        return plan.run
+
+    def run(half: int) -> np.ndarray | None:
+        batch = memories.batch[half]
+        return engine.model(config, resolved, memories.lanes, batch, memories.effective, memories.tables)
+
+    return run

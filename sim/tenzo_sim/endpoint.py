@@ -30,6 +30,8 @@ _READ = struct.Struct("<BIH")
 _RUN = struct.Struct("<HI")
 _ELEMENTS = {Element.U8: "B", Element.S8: "b", Element.S16: "h", Element.S32: "i"}
 
+#: Registers that the link keeps.
+_COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
 #: Requests that are carried out again when they are repeated: they change nothing.
 _HARMLESS = (Kind.HELLO, Kind.READ, Kind.STATUS)
 
@@ -77,7 +79,7 @@ class Endpoint:
         self._expected = 0
         # Nothing was carried out yet, so nothing can be repeated.
         self._last = Answer.OUT_OF_ORDER
-        self._counters = dict.fromkeys((Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS), 0)
+        self._counters: dict[Register, int] = {register: 0 for register in _COUNTERS}
 
     def receive(self, data: bytes) -> bytes:
         """The answers to the packets that these bytes complete."""

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "Vtop.h"
+#include "Vharness.h"
 #include "verilated.h"
 #ifdef TENZO_TRACE
 #include "verilated_vcd_c.h"
@@ -15,7 +15,7 @@ namespace {
 
 struct Machine {
     VerilatedContext context;
-    std::unique_ptr<Vtop> top;
+    std::unique_ptr<Vharness> top;
 #ifdef TENZO_TRACE
     VerilatedVcdC trace;
 #endif
@@ -47,7 +47,7 @@ void *tenzo_create(uint64_t seed, uint32_t idle, uint32_t busy, const char *trac
 #ifdef TENZO_TRACE
     machine->context.traceEverOn(true);
 #endif
-    machine->top = std::make_unique<Vtop>(&machine->context);
+    machine->top = std::make_unique<Vharness>(&machine->context);
 #ifdef TENZO_TRACE
     machine->top->trace(&machine->trace, 99);
     machine->trace.open(trace);
@@ -80,7 +80,7 @@ void tenzo_write(void *handle, const uint8_t *data, size_t length) {
 // Runs up to `cycles`; ends early after the byte `stop` has come out (no byte: -1). Returns the cycles run.
 uint64_t tenzo_run(void *handle, uint64_t cycles, int stop) {
     auto *machine = static_cast<Machine *>(handle);
-    Vtop *top = machine->top.get();
+    Vharness *top = machine->top.get();
     for (uint64_t cycle = 0; cycle < cycles; ++cycle) {
         // An offered byte stays until it is taken.
         if (!top->rx_valid && machine->taken < machine->input.size() && !machine->chance(machine->idle)) {

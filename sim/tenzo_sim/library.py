@@ -16,10 +16,10 @@ import platformdirs
 from .toolchain import use_verilator
 
 HARNESS = Path(__file__).with_name("harness.cpp")
-TOP = Path(__file__).with_name("top.v")
+WRAPPER = Path(__file__).with_name("harness.v")
 #: Fast simulation of two-state logic: no random initial values, no checks, large functions split for parallel builds.
 VERILATE = (
-    *("--cc", "--top-module", "top"),
+    *("--cc", "--top-module", "harness"),
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--output-split", "8000"),
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
@@ -49,7 +49,7 @@ def build_library(verilog: str, *, trace: bool = False) -> Path:
         [
             verilog,
             HARNESS.read_text(),
-            TOP.read_text(),
+            WRAPPER.read_text(),
             *VERILATE,
             *COMPILE,
             str(trace),
@@ -71,11 +71,11 @@ def _build(place: Path, verilog: str, folder: Path, compiler: str, trace: bool) 
     source = place / "machine.v"
     source.write_text(verilog)
     flags = ["--trace-vcd"] if trace else []
-    _run([str(folder / "verilator"), *VERILATE, *flags, "--Mdir", str(place), str(TOP), str(source)])
+    _run([str(folder / "verilator"), *VERILATE, *flags, "--Mdir", str(place), str(WRAPPER), str(source)])
     include = folder.parent / "include"
     runtime = [include / name for name in (*RUNTIME, *(TRACE_RUNTIME if trace else ()))]
     # The largest files first: the last one to end decides how long two cores take.
-    sources = [*sorted(place.glob("Vtop*.cpp"), key=lambda path: -path.stat().st_size), HARNESS, *runtime]
+    sources = [*sorted(place.glob("Vharness*.cpp"), key=lambda path: -path.stat().st_size), HARNESS, *runtime]
     define = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}", *(["-DTENZO_TRACE"] if trace else [])]
     common = [compiler, *COMPILE, *define, f"-I{place}", f"-I{include}", f"-I{include / 'vltstd'}"]
 

@@ -40,13 +40,14 @@ class Memories:
         self.effective = zeros(config.effective_rows, config.columns)
         self.masters = zeros(config.weight_rows, config.columns)
         self.momenta = zeros(config.weight_rows, config.columns)
-        self._tables = zeros(config.tables << config.table_bits, 2)
-        self.tables = self._tables[:, 0], self._tables[:, 1]
-        """Values and slopes of all activation tables."""
+        self.tables = zeros(config.tables, 1 << config.table_bits, 2)
+        """Value and slope of each entry."""
         self.slots: list[int] = [0] * config.losses
         self.coefficients: list[int] = [0] * config.losses
         self.history: list[tuple[int, int]] = [(0, 0)] * config.history
         """Loss sum and number of correct samples of each step."""
+        self._inputs = self.batch.reshape(2, -1)
+        self._input_word = config.input_word
         self._column_bits = (config.columns - 1).bit_length()
 
     def _weight(self, space: Space, address: int) -> tuple[np.ndarray, tuple[int, int], int] | None:
@@ -89,10 +90,12 @@ class Memories:
 
     def write(self, space: Space, address: int, value: int, half: int) -> None:
         """Writes a word for the host, cut to the memory's width; batch and target words go to ``half``."""
+        if space is Space.BATCH:
+            # First, because most words that a host writes are inputs.
+            self._inputs[half][address] = _wrap(value, self._input_word)
+            return
         config = self.config
         match space:
-            case Space.BATCH:
-                self.batch[half].reshape(-1)[address] = _wrap(value, config.input_word)
             case Space.TARGET:
                 self.targets[half, address] = _wrap(value, config.word)
             case Space.REGISTER:
@@ -105,7 +108,7 @@ class Memories:
                     memory, at, bits = place
                     memory[at] = _wrap(value, bits)
             case Space.TABLE:
-                self._tables.reshape(-1)[address] = _wrap(value, config.word + (address & 1))
+                self.tables.reshape(-1)[address] = _wrap(value, config.word + (address & 1))
             case _:
                 raise ValueError(f"{space.name} cannot be written")
 

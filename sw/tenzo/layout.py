@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
 from tenzo_hw import nest
 from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS, Config
-from tenzo_hw.hazards import hazards
-from tenzo_hw.isa import Activation, Contract, Halt, Level
+from tenzo_hw.isa import Activation, Contract, Level
 
 from .chain import Chain, Step
 from .formats import Formats, LayerFormat, Table
@@ -26,8 +24,6 @@ from .program import Line
 #: Address registers that move by a slice and by a pass, for each stream that does.
 SLICE_REGISTERS = {"w": 1, "o": 2, "b": 3}
 PASS_REGISTERS = {"a": 4, "o": 5}
-#: Contractions before a contraction whose results can still be on their way.
-_RECENT = 3
 
 
 class Region(NamedTuple):
@@ -143,7 +139,6 @@ class _Placer:
         self._config = config
         self._formats = formats
         self._share = share
-        self._recent: list[Contract] = []
         self.rows = 0
         self.places: dict[str, np.ndarray] = {}
         self.tables: list[Table] = []
@@ -217,32 +212,26 @@ class _Placer:
         return steps
 
     def _nested(self, step: Step, contract: Contract, source: Region, target: Region, share: int) -> Contract:
-        """The contraction with its loop nest, in an order that need not wait for what it reads, where there is one."""
+        """The contraction with its loop nest.
+
+        Results are written in the order of their addresses, which is also that of the next contraction's reads: the
+        first ones read are those that became readable long ago.
+        """
         tiles = step.tiles(self._config)
         outer = [Level(axis.count, a=axis.a, o=axis.o) for axis in step.positions]
         if tiles > 1:
             outer.append(Level(tiles, w=step.reduced, o=contract.cols * step.column_stride))
-        outer.sort(key=lambda level: -level.o)
-        choices = []
-        for order in permutations(outer):
-            levels, tile = [], 1
-            for level in reversed(order):
-                # Biases lie in the order of the tiles.
-                levels.append(replace(level, b=tile if step.bias else 0))
-                tile *= level.count
-            tile_level = next((place for place, level in enumerate(levels) if level.w), 0)
-            if share > 1:
-                levels.append(Level(share, a=source.words, o=target.words))
-            levels += [Level()] * (OUTER_LEVELS - len(levels))
-            reduction = Level(step.reduced, a=step.reduced_stride, w=1)
-            choices.append(replace(contract, levels=(reduction, Level(), *levels), tile_level=tile_level))
-        chosen = next((choice for choice in choices if not self._too_early(choice)), choices[0])
-        self._recent.append(chosen)
-        return chosen
-
-    def _too_early(self, contract: Contract) -> bool:
-        before = self._recent[-_RECENT:]
-        return any(hazard.reader == len(before) for hazard in hazards([*before, contract, Halt()], self._config))
+        levels, tile = [], 1
+        for level in sorted(outer, key=lambda level: level.o):
+            # Biases lie in the order of the tiles.
+            levels.append(replace(level, b=tile if step.bias else 0))
+            tile *= level.count
+        tile_level = next((place for place, level in enumerate(levels) if level.w), 0)
+        if share > 1:
+            levels.append(Level(share, a=source.words, o=target.words))
+        levels += [Level()] * (OUTER_LEVELS - len(levels))
+        reduction = Level(step.reduced, a=step.reduced_stride, w=1)
+        return replace(contract, levels=(reduction, Level(), *levels), tile_level=tile_level)
 
     def _activation(self, stage: Stage, layer_format: LayerFormat) -> Activation:
         if stage.function is None:

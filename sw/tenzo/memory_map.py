@@ -45,5 +45,5 @@ def memory_map(config: Config) -> list[Memory]:
 
 
 def bits_per_weight(config: Config) -> int:
-    """Bits that a trainable word takes: master, momentum and two effective words, whatever batch, queries and depth are."""
+    """Bits of a trainable word: master, momentum and two effective words, whatever batch, queries and depth are."""
     return config.master_word + config.momentum_word + 2 * config.word

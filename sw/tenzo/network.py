@@ -310,7 +310,7 @@ def _layer(index: int, document: dict[str, Any]) -> TT | Function:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
 def fold(size: int, count: int) -> tuple[int, ...]:

@@ -22,11 +22,12 @@ class SampleOrder:
 
     def batch(self, step: int) -> np.ndarray:
         """Indices of the samples of one step."""
-        places = np.arange(step * self._batch, (step + 1) * self._batch)
-        epochs, within = np.divmod(places, self._samples)
-        used = {int(epoch): self._epoch(int(epoch)) for epoch in np.unique(epochs)}
-        self._epochs = used
-        return np.array([used[int(epoch)][place] for epoch, place in zip(epochs, within, strict=True)])
+        first, end = step * self._batch, (step + 1) * self._batch
+        epochs = range(first // self._samples, (end - 1) // self._samples + 1)
+        self._epochs = {epoch: self._epoch(epoch) for epoch in epochs}
+        row = np.concatenate([self._epochs[epoch] for epoch in epochs])
+        skipped = epochs[0] * self._samples
+        return row[first - skipped : end - skipped]
 
     def _epoch(self, epoch: int) -> np.ndarray:
         if epoch in self._epochs:

@@ -46,17 +46,24 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, recipe: Recipe, device_name: str, *, overwrite: bool = False) -> Run:
-        """A new run's folder. Raises ``ValueError`` when there is something in it, unless it may be overwritten."""
+        """A new run; nothing is written before ``begin``.
+
+        Raises ``ValueError`` when there is something in the folder, unless it is a run and may be overwritten.
+        """
         if folder.exists():
             if not overwrite:
                 raise ValueError(f"{folder} is there already: --overwrite replaces it, --resume goes on with it")
-            if any(folder.iterdir()) and not (folder / report.CONFIG).exists():
+            if not folder.is_dir() or (any(folder.iterdir()) and not (folder / report.CONFIG).exists()):
                 raise ValueError(f"{folder} is not the folder of a run: it is not overwritten")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        document = {"recipe": recipe.model_dump(mode="json"), "device": device_name, "versions": versions()}
-        (folder / report.CONFIG).write_text(json.dumps(document, indent=2) + "\n")
         return cls(folder, recipe, device_name)
+
+    def begin(self) -> None:
+        """Makes the folder, in the place of what was there."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        document = {"recipe": self.recipe.model_dump(mode="json"), "device": self.device_name, "versions": versions()}
+        (self.folder / report.CONFIG).write_text(json.dumps(document, indent=2) + "\n")
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -75,7 +82,9 @@ class Run:
         transport = open_transport(device_name or self.device_name, self.recipe.machine, waveform=waveform)
         return Device(transport, expected=self.recipe.machine)
 
-    def train(self, device: Device, on_chunk: Callable[[Progress], bool], on_batch: Callable[[int], None]) -> Report | None:
+    def train(
+        self, device: Device, on_chunk: Callable[[Progress], bool], on_batch: Callable[[int], None]
+    ) -> Report | None:
         """Trains from the run's checkpoint, or from the start, to the end.
 
         ``on_chunk`` ends the training early by returning True: the checkpoint is saved and there is no report. The
@@ -107,7 +116,8 @@ class Run:
         if trainer.step < trainer.steps:
             return None
         scores = report.Score(
-            train=trainer.evaluate(dataset.x_train, dataset.y_train), test=trainer.evaluate(dataset.x_test, dataset.y_test)
+            train=trainer.evaluate(dataset.x_train, dataset.y_train),
+            test=trainer.evaluate(dataset.x_test, dataset.y_test),
         )
         result = self._report(trainer, scores, seconds, trainer.cycles + trainer.waits - cycles_before)
         self.save(result)
@@ -132,8 +142,9 @@ class Run:
             trainer.restore(start)
             trainer.train(dataset.x_train, dataset.y_train, until=reached.step, on_chunk=on_chunk)
             own = trainer.checkpoint()
+        trained = self.recipe.network.parameters
         words = {
-            "master weights": (reached.masters, own.masters),
+            f"master words, {trained:,} of them weights": (reached.masters, own.masters),
             "momentum words": (reached.momentum, own.momentum),
             "losses": (reached.losses, own.losses),
             "correct samples": (reached.correct, own.correct),

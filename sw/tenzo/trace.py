@@ -44,7 +44,12 @@ class LayerTrace:
 
 
 def trace(
-    network: Network, config: Config, formats: Formats | None, device: Device, weights: Mapping[str, np.ndarray], x: np.ndarray
+    network: Network,
+    config: Config,
+    formats: Formats | None,
+    device: Device,
+    weights: Mapping[str, np.ndarray],
+    x: np.ndarray,
 ) -> list[LayerTrace]:
     """Every layer's outputs for the inputs ``x`` [samples, inputs], at most one sample a lane.
 
@@ -52,15 +57,15 @@ def trace(
     """
     if not 1 <= len(x) <= config.lanes:
         raise ValueError(f"{len(x)} samples cannot be traced at once: 1 to {config.lanes}, one a lane")
-    layout = plan(network, config, config.lanes, formats)
+    planned = plan(network, config, config.lanes, formats)
     padded = np.zeros((config.lanes, network.inputs))
     padded[: len(x)] = x
-    words = layout.input_words(padded)
+    words = planned.input_words(padded)
     device.abort()
-    for number, table in enumerate(layout.tables):
+    for number, table in enumerate(planned.tables):
         device.write_table(number, *table.entries(config))
-    device.write_masters(layout.pack(weights))
-    reference = dequantise(words, layout.formats.inputs)
+    device.write_masters(planned.pack(weights))
+    reference = dequantise(words, planned.formats.inputs)
     traces = []
     for number, stage in enumerate(network.stages):
         reference = tt.apply([weights[name] for name in stage.weights if ".core" in name], reference)
@@ -68,13 +73,13 @@ def trace(
             reference = reference + weights[f"{stage.name}.bias"]
         if stage.function is not None:
             reference = stage.function(reference)
-        outputs = _layer_outputs(layout, number, device, words)[: len(x)]
+        outputs = _layer_outputs(planned, number, device, words)[: len(x)]
         low, high = bounds(config.word)
         traces.append(
             LayerTrace(
                 name=stage.name,
                 words=outputs,
-                values=dequantise(outputs, layout.formats.layers[number].output),
+                values=dequantise(outputs, planned.formats.layers[number].output),
                 reference=reference[: len(x)],
                 saturated=int(((outputs == low) | (outputs == high)).sum()),
             )
@@ -82,22 +87,22 @@ def trace(
     return traces
 
 
-def _layer_outputs(layout: Plan, number: int, device: Device, words: np.ndarray) -> np.ndarray:
+def _layer_outputs(planned: Plan, number: int, device: Device, words: np.ndarray) -> np.ndarray:
     """Runs the network up to this layer and reads its outputs before a later layer takes their place."""
-    stage = layout.network.stages[number]
-    block = layout.forward(0, predict=True, loop_slices=False, loop_passes=False)
+    stage = planned.network.stages[number]
+    block = planned.forward(0, predict=True, loop_slices=False, loop_passes=False)
     lines = [node for node in block if isinstance(node, Line)]
     last = max(index for index, line in enumerate(lines) if line.note.startswith(f"{stage.name}."))
-    copy = Sweep(kind=SweepKind.PERTURB, row=0, count=layout.rows)
-    program = Program.build([Line(Batch()), Line(copy), *lines[: last + 1], Line(Halt())], layout.config)
+    copy = Sweep(kind=SweepKind.PERTURB, row=0, count=planned.rows)
+    program = Program.build([Line(Batch()), Line(copy), *lines[: last + 1], Line(Halt())], planned.config)
     device.load_program(program.instructions)
     device.send_batch(words, np.zeros(0, dtype=np.int64))
     device.run()
     device.wait()
-    notes = {move.note for move in layout.layers[number].moves[-1:]}
+    # The slices of the last contraction write side by side: the outputs begin where the first of them does.
     first = min(
         line.instruction.o_base
         for line in lines[: last + 1]
-        if line.note in notes and isinstance(line.instruction, Contract)
+        if line.note == lines[last].note and isinstance(line.instruction, Contract)
     )
     return device.read_lanes(first, stage.layer.output_count)

@@ -47,8 +47,8 @@ class Progress:
 class Trainer:
     """Trains ``network`` on ``device``; ``formats`` None takes those of ``Formats.default``.
 
-    ``seed`` decides the first weights, the perturbations and the order of the samples. ``start`` or ``restore`` must come
-    before ``train``. Raises ``ValueError`` with the numbers when the network, the batch or the settings do not fit.
+    ``seed`` decides the first weights, the perturbations and the order of the samples. ``start`` or ``restore`` must
+    come before ``train``. Raises ``ValueError`` with the numbers when network, batch or settings do not fit.
     """
 
     def __init__(
@@ -146,9 +146,8 @@ class Trainer:
         own = self._identity()
         for name in own.keys() | checkpoint.run.keys():
             if own.get(name) != checkpoint.run.get(name):
-                raise CheckpointError(
-                    f"the checkpoint is of another run: its {name} is {checkpoint.run.get(name)} instead of {own.get(name)}"
-                )
+                found, wanted = checkpoint.run.get(name), own.get(name)
+                raise CheckpointError(f"the checkpoint is of another run: its {name} is {found} instead of {wanted}")
         self._prepare()
         device = self.device
         device.write_masters(checkpoint.masters.astype(np.int64))
@@ -235,9 +234,10 @@ class Trainer:
     ) -> None:
         """Trains up to step ``until`` (default: all steps) of the run.
 
-        ``inputs`` [samples, inputs] and ``targets`` (labels, or values [samples, outputs]) must be the same whenever a run
-        is resumed. ``on_chunk`` sees the progress after every chunk and ends the training by returning True; ``on_batch``
-        sees the number of steps whose batches are sent. Raises ``ValueError`` for values that cannot be trained on.
+        ``inputs`` [samples, inputs] and ``targets`` (labels, or values [samples, outputs]) must be the same whenever a
+        run is resumed. ``on_chunk`` sees the progress after every chunk and ends the training by returning True;
+        ``on_batch`` sees the number of steps whose batches are sent. Raises ``ValueError`` for values that cannot be
+        trained on.
         """
         self._check_samples(inputs, targets)
         last = self.steps if until is None else min(until, self.steps)
@@ -283,7 +283,11 @@ class Trainer:
 
     def _check_samples(self, inputs: np.ndarray, targets: np.ndarray) -> None:
         if len(inputs) != len(targets) or not len(inputs):
-            raise ValueError(f"{len(inputs)} inputs and {len(targets)} targets: give one target for each input, and some")
+            raise ValueError(
+                f"{len(inputs)} inputs and {len(targets)} targets: give one target for each input, and some"
+            )
+        if inputs.ndim != 2 or inputs.shape[1] != self.plan.network.inputs:
+            raise ValueError(f"inputs have shape {inputs.shape} instead of (samples, {self.plan.network.inputs})")
         if not np.isfinite(inputs).all():
             raise ValueError("inputs hold values that are not finite numbers (NaN or infinity)")
         self.plan.target_words(targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from dataclasses import replace
 
 import cocotb
 from cocotb.clock import Clock
@@ -124,13 +125,17 @@ def program_of(config: Config, rng: random.Random, kind: LossKind) -> list[Instr
     return [Loop(count=0), *step, End(), Halt()]
 
 
+#: The simulated core keeps its state from test to test, so its model does too.
+MODEL = MachineModel(CONFIG)
+
+
 class Bench:
     """The core and its model, given the same requests."""
 
     def __init__(self, top: object, rng: random.Random) -> None:
         self.top = top
         self.rng = rng
-        self.model = MachineModel(CONFIG)
+        self.model = MODEL
 
     async def start(self) -> None:
         top = self.top
@@ -260,12 +265,13 @@ async def failures(top) -> None:
     good, _ = dense(CONFIG, INPUTS, OUTPUTS, 0, a_base=0, o_base=100, shift=4)
     outside = {"a_base": CONFIG.lane_depth - INPUTS + 1, "w_base": CONFIG.effective_rows, "o_base": CONFIG.lane_depth}
     for base, value in outside.items():
-        bad, _ = dense(CONFIG, INPUTS, OUTPUTS, 0, **({"a_base": 0, "o_base": 100, "shift": 4} | {base: value}))
+        bad = replace(good, **{base: value})
         for address, word in enumerate(encode([good, bad, Halt()])):
             await bench.write(Space.PROGRAM, address, word)
         await bench.run(1, 0)
         assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ADDRESS), base
         assert int(top.control__current_pc.value) == Contract.WORDS, base
+        bench.same_status()
     for address, word in enumerate(encode([Batch(), Halt()])):
         await bench.write(Space.PROGRAM, address, word)
     await bench.strobe("control__run")
@@ -276,6 +282,11 @@ async def failures(top) -> None:
     for _ in range(5):
         await FallingEdge(top.clk)
     assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ABORTED)
+    bench.model.run(0, 0)
+    bench.model.abort()
+    bench.same_status()
     await bench.fill()
     await bench.run(1, 0)
     assert (int(top.control__state.value), int(top.control__fault.value)) == (State.IDLE, Fault.NONE)
+    bench.same_status()
+    await bench.same_memories()

@@ -275,7 +275,7 @@ def damaged(frame):
 async def answers_are_those_of_the_endpoint(dut, idle, pressure):
     harness = Harness(dut, idle, pressure)
     await harness.start()
-    await harness.compare(b"".join(requests(300)))
+    await harness.compare(b"".join(requests(200)))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -284,7 +284,7 @@ async def damage_is_counted_and_survived(dut, idle, pressure):
     harness = Harness(dut, idle, pressure)
     await harness.start()
     # As a driver does: what was damaged is sent again.
-    frames = (damaged(frame) + frame if random.random() < 0.4 else frame for frame in requests(300))
+    frames = (damaged(frame) + frame if random.random() < 0.4 else frame for frame in requests(200))
     await harness.compare(b"".join(frames))
 
 

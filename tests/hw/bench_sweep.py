@@ -17,7 +17,7 @@ from tenzo_hw.sweep import perturb, update
 from tenzo_hw.timing import sweep_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
-SWEEPS = 400
+SWEEPS = 250
 STROBES = ("sweep_start", "sweep_rewind", "sweep_generator_write", "store_host_write")
 
 
@@ -219,7 +219,7 @@ async def sweeps(dut):
         elif action < 0.7:
             for _ in range(random.randrange(5)):
                 await machine.tick()
-        if number % 50 == 49:
+        if number % 125 == 124:
             await machine.host_check_all()
     for row in range(CONFIG.effective_rows):
         machine.engine_row = row

@@ -25,6 +25,7 @@ from tenzo_hw.isa import (
     Wait,
     encode,
 )
+from tenzo_hw.loss import cross_entropy
 from tenzo_hw.perturbation import TAPS
 from tenzo_hw.protocol import Fault, Register, Space, State
 from tenzo_hw.timeline import timeline
@@ -238,7 +239,9 @@ def test_a_run_waits_for_batches_and_halves_take_turns():
     send(11)
     send(22)
     assert machine.status().free_halves == 0
-    machine.run(0, 5)
+    machine.run(0, 1)
+    assert seen() == (11, State.IDLE, 0)
+    machine.run(0, 4)
     assert seen() == (22, State.RUNNING, 1)
     assert machine.status().pc == 1
     for value in (33, 44):
@@ -246,7 +249,7 @@ def test_a_run_waits_for_batches_and_halves_take_turns():
         assert seen() == (value, State.RUNNING, 1)
     send(55)
     assert seen() == (55, State.IDLE, 1)
-    assert machine.status().cycles == timeline(program, CONFIG, repeat=5).cycles
+    assert machine.status().cycles == timeline(program, CONFIG, repeat=4).cycles
     machine.run(0, 1)
     machine.abort()
     assert (machine.status().state, machine.status().fault) == (State.FAILED, Fault.ABORTED)
@@ -254,6 +257,37 @@ def test_a_run_waits_for_batches_and_halves_take_turns():
     send(66)
     machine.run(0, 1)
     assert seen() == (66, State.IDLE, 1)
+
+
+def test_a_loss_may_take_groups_of_two_batches():
+    machine = MachineModel(CONFIG)
+    outputs = changed(levels=(Level(), Level(), Level(3, 1, 0), *[Level()] * 3), to_loss=True, store=False)
+    setup = Loss(kind=LossKind.CROSS_ENTROPY, outputs=3, groups=2, fraction=4)
+    evaluate = [Loop(count=2), Batch(), outputs, End()]
+    coefficient = Coefficient(queries=1, two_sided=False, normalise=False)
+    program = [Sweep(kind=SweepKind.PERTURB, row=0, count=1), setup, *evaluate, coefficient, *evaluate, coefficient]
+    load(machine, [*program, Halt()])
+    machine.write(Space.MASTER, 0, 1 << CONFIG.master_extra)
+    machine.run(0, 1)
+    rng = np.random.default_rng(0)
+    slots, correct = [], []
+    for _ in range(2):
+        z = rng.integers(-100, 100, (2 * CONFIG.lanes, 3))
+        labels = np.array([*z[:3].argmax(axis=1), (z[3].argmax() + 1) % 3])
+        values, right = cross_entropy(z, labels, 4)
+        slots.append(int(values.sum()))
+        correct.append(int(right.sum()))
+        for group in range(2):
+            for lane in range(CONFIG.lanes):
+                for word, value in enumerate(z[group * CONFIG.lanes + lane]):
+                    machine.write(Space.BATCH, lane * CONFIG.batch_depth + word, int(value))
+            for word, label in enumerate(labels):
+                machine.write(Space.TARGET, word, int(label))
+            machine.commit()
+    assert machine.status().state == State.IDLE
+    assert [machine.read(Space.LOSS, 2 * slot) for slot in range(2)] == slots
+    assert [machine.read(Space.HISTORY, 4 * step + 2) for step in range(2)] == correct == [3, 3]
+    assert [machine.read(Space.HISTORY, 4 * step) for step in range(2)] == [slots[0], sum(slots)]
 
 
 def changed(contract=None, **changes):

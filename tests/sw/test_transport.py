@@ -5,7 +5,7 @@ from tenzo_hw.config import preset
 
 @pytest.mark.parametrize("name", ["", "models", "usb:1", "model:huge"])
 def test_a_name_that_means_nothing_is_refused_with_what_there_is(name: str) -> None:
-    with pytest.raises(ValueError, match="no device|no preset"):
+    with pytest.raises(ValueError, match=r"no device|no preset"):
         open_transport(name)
 
 

@@ -1,7 +1,7 @@
-// What the harness drives: the machine with C++ names for its ports, and a reset that never comes, because power-on
+// What harness.cpp drives: the machine with C++ names for its ports, and a reset that never comes, because power-on
 // values do its work. A reset input would make the logic before every register depend on an input, and a simulator
 // looks at all of that again whenever an input may have changed.
-module top(
+module harness(
   input clk,
   input rx_valid, input [7:0] rx_data, output rx_ready,
   output tx_valid, output [7:0] tx_data, input tx_ready

@@ -1,0 +1,102 @@
+"""The benchmarks of ``tenzo bench``: each measures one promise and gives rows to read and values to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .device import Device
+from .recipe import Recipe
+from .transport import open_transport
+
+#: Seeds of ``digits``: weights, perturbations, order and split of the samples.
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A table to read and the same as values."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    values: dict[str, Any]
+
+
+def digits(recipes: Path, device: str) -> Result:
+    """Test accuracy of the digits recipe over several seeds."""
+    recipe = Recipe.load(recipes / "digits.toml")
+    accuracies = []
+    for seed in SEEDS:
+        seeded = recipe.model_copy(update={"seed": seed})
+        dataset = seeded.dataset.load(seed)
+        with Device(open_transport(device, seeded.machine), expected=seeded.machine) as machine:
+            trainer = seeded.trainer(machine)
+            trainer.start()
+            trainer.train(dataset.x_train, dataset.y_train)
+            accuracies.append(trainer.evaluate(dataset.x_test, dataset.y_test))
+    mean, spread = float(np.mean(accuracies)), float(np.std(accuracies))
+    rows = [[str(seed), f"{accuracy:.2%}"] for seed, accuracy in zip(SEEDS, accuracies, strict=True)]
+    return Result(
+        columns=["seed", "test accuracy"],
+        rows=[*rows, ["mean", f"{mean:.2%}"], ["standard deviation", f"{spread:.2%}"]],
+        values={
+            "device": device,
+            "steps": recipe.steps,
+            "seeds": list(SEEDS),
+            "accuracy": {"each": accuracies, "mean": mean, "std": spread},
+        },
+    )
+
+
+def utilisation(recipes: Path, device: str) -> Result:
+    """Useful multiply-accumulates over cycles times multipliers, for each layer and for a step that is really run."""
+    rows: list[list[str]] = []
+    values: dict[str, Any] = {"device": device}
+    for name in ("digits", "mnist-rge"):
+        recipe = Recipe.load(recipes / f"{name}.toml")
+        # Cycles do not depend on data: random inputs do.
+        random = np.random.default_rng(recipe.seed)
+        inputs = random.uniform(0, 1, (recipe.batch, recipe.network.inputs))
+        labels = random.integers(0, recipe.network.outputs, recipe.batch)
+        with Device(open_transport(device, recipe.machine), expected=recipe.machine) as machine:
+            trainer = recipe.trainer(machine)
+            trainer.start()
+            trainer.train(inputs, labels, until=1)
+            first = trainer.cycles
+        estimated = trainer.estimate(1)
+        layers = {use.name: use.utilisation for use in trainer.plan.layer_uses()}
+        rows += [[name, layer, "", f"{share:.1%}"] for layer, share in layers.items()]
+        macs = trainer.plan.macs * trainer.settings.evaluations
+        whole = macs / (first * recipe.machine.multipliers)
+        rows.append([name, "whole step", f"{first:,}", f"{whole:.1%}"])
+        values[name] = {
+            "layers": layers,
+            "step": {"cycles": first, "estimated_cycles": estimated, "macs": macs, "utilisation": whole},
+        }
+        if first != estimated:
+            raise RuntimeError(f"{name}: a step took {first} cycles on {device}, {estimated} were estimated")
+    return Result(columns=["network", "part", "cycles", "utilisation"], rows=rows, values=values)
+
+
+def simulator(recipes: Path, device: str) -> Result:
+    """Cycles a second of the simulated gateware, through the driver, in cocotb and in Amaranth's own simulator."""
+    from tenzo_sim.speed import compare
+
+    speeds = compare(Recipe.load(recipes / "digits.toml").machine)
+    return Result(
+        columns=["simulator", "cycles a second"],
+        rows=[[name, f"{speed:,.0f}"] for name, speed in speeds.items()],
+        values={"cycles_per_second": speeds},
+    )
+
+
+BENCHMARKS: dict[str, Callable[[Path, str], Result]] = {
+    "digits": digits,
+    "utilisation": utilisation,
+    "simulator": simulator,
+}
+"""By the names that the command line takes."""

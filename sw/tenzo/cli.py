@@ -1,0 +1,426 @@
+"""The command line: ``tenzo train | predict | evaluate | verify | estimate | plan | trace | info | bench``.
+
+What a command does is in its own module; here are its options and how its result is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tenzo_hw.config import PRESETS, preset
+from typer.core import TyperGroup
+
+#: What a command that could not do its work exits with.
+FAILED = 2
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class _OneLineErrors(TyperGroup):
+    """Shows what a person can put right as one line instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(FAILED) from None
+
+
+app = typer.Typer(cls=_OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+DeviceName = Annotated[str, typer.Option("--device", help="model[:preset], sim[:preset] or serial:PORT[@baud].")]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+Source = Annotated[Path, typer.Argument(help="A recipe (TOML) or a run's folder.", show_default=False)]
+Samples = Annotated[
+    str | None, typer.Option("--data", help="Another dataset than the run's: a name, or a CSV or NPZ file.")
+]
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None, typer.Option(help="What to train: a TOML file, such as recipes/digits.toml.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder for the run; default runs/NAME.")] = None,
+    device: DeviceName = "model",
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a network; leaves a folder with curve, report and checkpoint."""
+    from .errors import DeviceError
+    from .recipe import Recipe
+    from .run import Run
+
+    if (recipe is None) == (resume is None):
+        raise ValueError("give either --recipe FILE, to train anew, or --resume FOLDER, to go on with a run")
+    if resume is not None:
+        if seed is not None or steps is not None or run is not None or overwrite:
+            raise ValueError("a run that is resumed keeps its recipe and folder: leave the other options away")
+        this = Run.open(resume)
+    else:
+        assert recipe is not None
+        wanted = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+        loaded = Recipe.load(recipe)
+        loaded = Recipe.of(loaded.model_dump(mode="json") | wanted, "the command line")
+        loaded.trainer()  # What does not fit is refused before a folder is made or a simulator built.
+        this = Run.create(run or Path("runs") / loaded.name, loaded, device, overwrite=overwrite)
+    total = this.recipe.steps
+    again = f"tenzo train --resume {this.folder}"
+    with console.status("starting the machine (the simulator is built once, in a minute or two)"):
+        opened = this.connect()
+    if resume is None:
+        this.begin()
+    with opened, _progress_bar("training", total) as bar, _interrupts() as interrupted:
+        try:
+            result = this.train(opened, lambda progress: bar.chunk(progress) or bool(interrupted), bar.batch)
+        except (DeviceError, KeyboardInterrupt) as error:
+            reason = str(error) or "stopped at once"
+            raise RuntimeError(f"{reason}; go on from the last checkpoint with: {again}") from None
+    if result is None:
+        console.print(f"Stopped; the checkpoint is saved. Go on with: [bold]{again}[/bold]", soft_wrap=True)
+        raise typer.Exit(128 + signal.SIGINT)
+    _print_facts(this.recipe.name, result.facts())
+    console.print(f"plot    {this.folder / 'curve.png'}\nreport  {this.folder / 'report.html'}", soft_wrap=True)
+    _write_json(json_file, result.model_dump())
+
+
+@app.command()
+def verify(run: RunFolder, json_file: Json = None) -> None:
+    """Train the run again on the exact model and compare every weight, momentum, loss and cycle."""
+    from .checkpoint import Checkpoint
+    from .report import CHECKPOINT
+    from .run import Run
+
+    this = Run.open(run)
+    reached = Checkpoint.load(run / CHECKPOINT)
+    with _progress_bar("verifying", reached.step) as bar:
+        comparisons = this.verify(lambda progress: bar.chunk(progress, move=True))
+    table = Table("words", "number", "different", title=f"{this.device_name} and exact model")
+    for comparison in comparisons:
+        table.add_row(comparison.name, f"{comparison.count:,}", f"{comparison.different:,}")
+    console.print(table)
+    exact = not any(comparison.different for comparison in comparisons)
+    cycles = int((reached.runs[:, 1] - reached.runs[:, 2]).sum())
+    console.print(
+        f"[green]equal[/green] after {reached.step:,} steps and {cycles:,} cycles" if exact else "[red]DIFFERENT[/red]"
+    )
+    _write_json(json_file, {"exact": exact, "comparisons": [vars(comparison) for comparison in comparisons]})
+    if not exact:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    data: Samples = None,
+    output: Annotated[Path | None, typer.Option(help="CSV file for the predictions; default: the terminal.")] = None,
+    device: DeviceName = "model",
+    json_file: Json = None,
+) -> None:
+    """Compute a trained network's outputs for the test samples."""
+    import numpy as np
+
+    from .run import Run
+
+    this = Run.open(run)
+    samples = _dataset(this, data)
+    with this.connect(device) as machine:
+        outputs = this.restored(machine).predict(samples.x_test)
+    values = outputs.argmax(axis=1)[:, None] if samples.classes else outputs
+    names = ["label"] if samples.classes else [f"output{index}" for index in range(values.shape[1])]
+    lines = [",".join(names), *(",".join(f"{value:g}" for value in row) for row in values)]
+    if output is None:
+        console.print("\n".join(lines), highlight=False)
+    else:
+        output.write_text("\n".join(lines) + "\n")
+    _write_json(json_file, {"outputs": np.asarray(outputs).tolist()})
+
+
+@app.command()
+def evaluate(run: RunFolder, data: Samples = None, device: DeviceName = "model", json_file: Json = None) -> None:
+    """Measure a trained network on the machine: accuracy, or R² of values."""
+    from .run import Run
+
+    this = Run.open(run)
+    samples = _dataset(this, data)
+    with this.connect(device) as machine:
+        trainer = this.restored(machine)
+        scores = {
+            "train": trainer.evaluate(samples.x_train, samples.y_train),
+            "test": trainer.evaluate(samples.x_test, samples.y_test),
+        }
+    measure = "accuracy" if samples.classes else "r2"
+    _print_facts(f"{measure} on {samples.name}", [(name, f"{value:.4f}") for name, value in scores.items()])
+    _write_json(json_file, {measure: scores})
+
+
+@app.command()
+def estimate(
+    source: Source,
+    clock: Annotated[float | None, typer.Option(help="Clock in MHz instead of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Tell the exact cycles of a training run without simulating it."""
+    recipe = _recipe(source)
+    trainer = recipe.trainer()
+    mhz, count = clock or recipe.clock_mhz, steps or recipe.steps
+    cycles = trainer.estimate(count)
+    _print_facts(
+        recipe.name,
+        [
+            ("cycles a step", f"{trainer.step_cycles:,}"),
+            (f"cycles of {count:,} steps", f"{cycles:,}"),
+            ("utilisation of a step", f"{trainer.step_utilisation:.1%}"),
+            (f"a step at {mhz:g} MHz", f"{trainer.step_cycles / mhz:,.0f} µs"),
+            (f"{count:,} steps at {mhz:g} MHz", f"{cycles / mhz / 1e6:,.1f} s"),
+        ],
+    )
+    _write_json(
+        json_file,
+        {
+            "steps": count,
+            "cycles": {"total": cycles, "step": trainer.step_cycles},
+            "utilisation": {"step": trainer.step_utilisation},
+            "clock": {"mhz": mhz, "step_us": trainer.step_cycles / mhz, "total_s": cycles / mhz / 1e6},
+        },
+    )
+
+
+@app.command()
+def plan(
+    source: Source,
+    listing: Annotated[bool, typer.Option(help="Print the program of a step.")] = True,
+    json_file: Json = None,
+) -> None:
+    """Show how a network runs: the program of a step and what each layer costs."""
+    recipe = _recipe(source)
+    trainer = recipe.trainer()
+    planned = trainer.plan
+    if listing:
+        console.print(trainer.training_program.listing(), highlight=False, markup=False, soft_wrap=True)
+    table = Table(title=f"{recipe.name}: one forward of {recipe.batch} samples")
+    for name in ("layer", "weights", "order of cores", "slices", "cycles", "useful MACs", "utilisation"):
+        table.add_column(name, justify="left" if name == "layer" else "right")
+    layers = []
+    for stage, layer, use in zip(recipe.network.stages, planned.layout.layers, planned.layer_uses(), strict=True):
+        order = " ".join(map(str, layer.chain.order))
+        cells = [str(stage.layer.parameters), order, str(layer.chain.slices), f"{use.cycles:,}", f"{use.macs:,}"]
+        table.add_row(use.name, *cells, f"{use.utilisation:.1%}")
+        layers.append(use._asdict() | {"weights": stage.layer.parameters, "order": list(layer.chain.order)})
+    console.print(table)
+    rows, words = planned.rows, len(trainer.training_program.words)
+    facts = [
+        ("weight rows", f"{rows:,} of {recipe.machine.weight_rows:,}"),
+        ("program words", f"{words:,} of {recipe.machine.program_depth:,}"),
+        ("groups a pass", f"{planned.layout.share} of {planned.groups}"),
+        ("cycles of a step", f"{trainer.step_cycles:,}"),
+        ("utilisation of a step", f"{trainer.step_utilisation:.1%}"),
+    ]
+    _print_facts("the whole step", facts)
+    _write_json(
+        json_file,
+        {"layers": layers, "rows": rows, "program_words": words, "step_cycles": trainer.step_cycles}
+        | {"step_utilisation": trainer.step_utilisation},
+    )
+
+
+@app.command()
+def trace(
+    source: Source,
+    samples: Annotated[int, typer.Option(min=1, help="Number of test samples, at most one a lane.")] = 1,
+    fst: Annotated[Path | None, typer.Option(help="Record a waveform; needs --device sim.")] = None,
+    device: DeviceName = "model",
+    json_file: Json = None,
+) -> None:
+    """Compare every layer's integers on the machine with the network in floating point."""
+    from .checkpoint import Checkpoint
+    from .device import Device
+    from .report import CHECKPOINT
+    from .trace import trace as trace_layers
+    from .transport import open_transport
+
+    recipe = _recipe(source)
+    planned = recipe.trainer().plan
+    if source.is_dir():
+        weights = planned.unpack(Checkpoint.load(source / CHECKPOINT).masters)
+    else:
+        weights = planned.unpack(planned.pack(recipe.network.initial_weights(recipe.seed)))
+    x = recipe.dataset.load(recipe.seed).x_test[:samples]
+    with Device(open_transport(device, recipe.machine, waveform=fst), expected=recipe.machine) as machine:
+        layers = trace_layers(recipe.network, recipe.machine, planned.formats, machine, weights, x)
+    table = Table(title=f"{recipe.name}: {len(x)} samples on {device}")
+    for name in ("layer", "outputs", "largest value", "max error", "RMS error", "saturated"):
+        table.add_column(name, justify="left" if name == "layer" else "right")
+    for layer in layers:
+        largest = abs(layer.values).max()
+        table.add_row(
+            *(layer.name, str(layer.values.shape[1]), f"{largest:.4f}"),
+            *(f"{layer.max_error:.5f}", f"{layer.rms_error:.5f}", f"{layer.saturated:,} of {layer.words.size:,}"),
+        )
+    console.print(table)
+    if fst is not None:
+        console.print(f"waveform  {fst}")
+    _write_json(
+        json_file,
+        {
+            layer.name: {
+                "words": layer.words.tolist(),
+                "reference": layer.reference.tolist(),
+                "max_error": layer.max_error,
+                "rms_error": layer.rms_error,
+                "saturated": layer.saturated,
+            }
+            for layer in layers
+        },
+    )
+
+
+@app.command()
+def info(
+    machine: Annotated[str, typer.Argument(help=f"A preset: {', '.join(PRESETS)}.")] = "ulx3s_85f",
+    device: Annotated[str | None, typer.Option("--device", help="Ask this device instead.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show a machine's configuration and memory map."""
+    from .device import Device
+    from .memory_map import bits_per_weight, memory_map
+    from .transport import open_transport
+
+    config = preset(machine)
+    if device is not None:
+        with Device(open_transport(device)) as opened:
+            config = opened.config
+    _print_facts(device or machine, [(name, f"{value:,}") for name, value in vars(config).items()])
+    table = Table("memory", title="memory map")
+    for name in ("words", "bits a word", "bits"):
+        table.add_column(name, justify="right")
+    memories = memory_map(config)
+    for memory in memories:
+        table.add_row(memory.name, f"{memory.words:,}", str(memory.width), f"{memory.bits:,}")
+    table.add_row("all", "", "", f"{sum(memory.bits for memory in memories):,}")
+    console.print(table)
+    each = bits_per_weight(config)
+    console.print(
+        f"{each} bits a trainable word: master {config.master_word}, momentum {config.momentum_word}, "
+        f"two effective words of {config.word}"
+    )
+    document = {"config": vars(config), "bits_per_weight": each}
+    _write_json(json_file, document | {"memories": [memory._asdict() | {"bits": memory.bits} for memory in memories]})
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="digits, utilisation or simulator.")],
+    device: DeviceName = "model",
+    recipes: Annotated[Path, typer.Option(help="Folder with the recipes that are measured.")] = Path("recipes"),
+    output: Annotated[Path, typer.Option(help="Folder for NAME.json.")] = Path("runs/bench"),
+    json_file: Json = None,
+) -> None:
+    """Measure: accuracy over seeds, utilisation of every layer, speed of the simulator."""
+    from .benchmarks import BENCHMARKS
+
+    if name not in BENCHMARKS:
+        raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    with console.status(f"measuring {name}"):
+        result = BENCHMARKS[name](recipes, device)
+    table = Table(*result.columns, title=f"tenzo bench {name}")
+    for row in result.rows:
+        table.add_row(*row)
+    console.print(table)
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(output / f"{name}.json", result.values)
+    console.print(f"result  {output / f'{name}.json'}")
+    _write_json(json_file, result.values)
+
+
+def _recipe(source: Path) -> Any:
+    from .recipe import Recipe
+    from .run import Run
+
+    return Run.open(source).recipe if source.is_dir() else Recipe.load(source)
+
+
+def _dataset(run: Any, name: str | None) -> Any:
+    from .recipe import Data
+
+    data = run.recipe.dataset if name is None else Data(name=name)
+    dataset = data.load(run.recipe.seed)
+    run.recipe.check(dataset)
+    return dataset
+
+
+def _print_facts(title: str, facts: list[tuple[str, str]]) -> None:
+    table = Table(title=title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in facts:
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _write_json(path: Path | None, document: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+class _Bar:
+    """A progress bar with loss, accuracy, cycles and time left."""
+
+    def __init__(self, progress: Progress, title: str, steps: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=steps, state="")
+
+    def batch(self, sent: int) -> None:
+        """The batches of so many steps are on their way."""
+        self._progress.update(self._task, completed=sent)
+
+    def chunk(self, now: Any, *, move: bool = False) -> bool:
+        """A chunk is trained; ``move`` where nobody calls ``batch``. False: the training goes on."""
+        accuracy = "" if now.accuracy is None else f"  accuracy {now.accuracy:.1%}"
+        state = f"loss {now.loss:.4f}{accuracy}  {now.cycles / 1e6:,.1f} M cycles"
+        self._progress.update(self._task, state=state, **({"completed": now.step} if move else {}))
+        return False
+
+
+@contextmanager
+def _progress_bar(title: str, steps: int) -> Iterator[_Bar]:
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}")]
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        yield _Bar(progress, title, steps)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The first Ctrl-C is put in the list, for a stop at the end of the chunk; the second one stops at once."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        console.print("stopping at the end of the chunk; Ctrl-C again stops at once")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,184 @@
+"""The command line on the exact model, from a recipe to a verified run."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tenzo import cli, report
+from tenzo.checkpoint import Checkpoint
+from typer.testing import CliRunner
+
+RECIPE = """
+name = "small"
+machine = "tiny"
+batch = 4
+steps = 40
+
+[dataset]
+name = "digits"
+
+[network]
+layers = [
+    { kind = "tt", inputs = [8, 8], outputs = [2, 4], rank = 2 },
+    { kind = "relu" },
+    { kind = "tt", inputs = [2, 4], outputs = [1, 10], rank = 2 },
+]
+
+[settings]
+queries = 4
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def tenzo(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def document(path: str) -> dict:
+    return json.loads(Path(path).read_text())
+
+
+def test_train_leaves_everything_and_verify_finds_it_exact() -> None:
+    tenzo("train", "--recipe", "small.toml", "--json", "out.json")
+    run = Path("runs/small")
+    left = {path.name for path in run.iterdir()}
+    names = (report.CONFIG, report.CURVE, report.PLOT, report.REPORT, report.PAGE, report.START, report.CHECKPOINT)
+    assert left == set(names)
+    result = document("runs/small/report.json")
+    assert result == document("out.json")
+    assert result["exact"] is None
+    assert 0 <= result["accuracy"]["test"] <= 1
+    tenzo("estimate", "small.toml", "--json", "estimate.json")
+    estimated = document("estimate.json")
+    assert result["cycles"] == estimated["cycles"] | {"waits": 0}
+    assert result["utilisation"]["step"] == estimated["utilisation"]["step"]
+    assert result["simulator"]["cycles_per_second"] > 0
+    assert "equal" in tenzo("verify", "runs/small", "--json", "verify.json")
+    assert document("verify.json")["exact"] is True
+    assert document("runs/small/report.json")["exact"] is True
+    assert "yes" in (run / report.PAGE).read_text()
+
+
+@pytest.mark.parametrize("name", ["masters", "momentum", "losses", "runs"])
+def test_verify_finds_one_wrong_word(name: str) -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "20")
+    path = Path("runs/small") / report.CHECKPOINT
+    checkpoint = Checkpoint.load(path)
+    getattr(checkpoint, name).reshape(-1)[1] += 1
+    checkpoint.save(path)
+    assert "DIFFERENT" in tenzo("verify", "runs/small", code=1)
+    assert document("runs/small/report.json")["exact"] is False
+
+
+def test_interrupt_saves_and_resume_goes_on_to_the_same_bits(monkeypatch) -> None:
+    tenzo("train", "--recipe", "small.toml", "--run", "runs/whole")
+    quiet = cli._Bar.batch
+
+    def press(self: cli._Bar, sent: int) -> None:
+        quiet(self, sent)
+        if sent == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli._Bar, "batch", press)
+    said = tenzo("train", "--recipe", "small.toml", "--run", "runs/stopped", code=130)
+    assert "tenzo train --resume runs/stopped" in said
+    assert Checkpoint.load(Path("runs/stopped") / report.CHECKPOINT).step == 16
+    monkeypatch.setattr(cli._Bar, "batch", quiet)
+    tenzo("train", "--resume", "runs/stopped")
+    whole, resumed = (Checkpoint.load(Path("runs") / name / report.CHECKPOINT) for name in ("whole", "stopped"))
+    for name in vars(whole):
+        assert np.array_equal(getattr(whole, name), getattr(resumed, name)), name
+    tenzo("verify", "runs/stopped")
+
+
+def test_predict_and_evaluate_agree() -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "8")
+    tenzo("predict", "runs/small", "--output", "labels.csv", "--json", "outputs.json")
+    labels = np.loadtxt("labels.csv", skiprows=1)
+    outputs = np.array(document("outputs.json")["outputs"])
+    assert np.array_equal(labels, outputs.argmax(axis=1))
+    tenzo("evaluate", "runs/small", "--json", "scores.json")
+    assert document("scores.json")["accuracy"]["test"] == document("runs/small/report.json")["accuracy"]["test"]
+
+
+def test_plan_shows_program_and_layers() -> None:
+    said = tenzo("plan", "small.toml", "--json", "plan.json")
+    assert "CONTRACT" in said
+    assert [layer["name"] for layer in document("plan.json")["layers"]] == ["layer0", "layer1"]
+
+
+def test_trace_stays_near_the_float_network() -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "8")
+    for source in ("small.toml", "runs/small"):
+        tenzo("trace", source, "--samples", "2", "--json", "trace.json")
+        layers = document("trace.json")
+        assert list(layers) == ["layer0", "layer1"]
+        # Words of 9 bits have 4 fraction bits: a few roundings.
+        assert all(layer["max_error"] < 0.3 for layer in layers.values())
+
+
+def test_info_counts_every_bit() -> None:
+    tenzo("info", "tiny", "--json", "info.json")
+    told = document("info.json")
+    assert told["bits_per_weight"] == 24 + 24 + 2 * 9
+    bits = {memory["name"]: memory["bits"] for memory in told["memories"]}
+    words = told["config"]["weight_rows"] * told["config"]["columns"]
+    assert bits["master"] + bits["momentum"] + bits["effective, 2 halves"] == words * told["bits_per_weight"]
+    assert "lanes" in tenzo("info", "--device", "model:tiny")
+
+
+def test_bench_leaves_its_result() -> None:
+    Path("digits.toml").write_text(RECIPE.replace("steps = 40", "steps = 4"))
+    Path("mnist-rge.toml").write_text(RECIPE)
+    tenzo("bench", "digits", "--recipes", ".")
+    assert len(document("runs/bench/digits.json")["accuracy"]["each"]) == 3
+    tenzo("bench", "utilisation", "--recipes", ".")
+    step = document("runs/bench/utilisation.json")["digits"]["step"]
+    assert step["cycles"] == step["estimated_cycles"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "either --recipe"),
+        (("train", "--recipe", "none.toml"), "there is no recipe none.toml"),
+        (("train", "--recipe", "small.toml", "--device", "fpga"), "no device 'fpga'"),
+        (("train", "--recipe", "small.toml", "--device", "model:small"), "another machine"),
+        (("train", "--recipe", "small.toml", "--device", "serial:/dev/none"), "cannot be opened"),
+        (("train", "--recipe", "small.toml", "--steps", "0"), "steps"),
+        (("train", "--resume", "runs/none"), "not the folder of a run"),
+        (("verify", "runs/none"), "not the folder of a run"),
+        (("trace", "small.toml", "--samples", "3"), "1 to 2, one a lane"),
+        (("trace", "small.toml", "--fst", "wave.fst"), "no waveform"),
+        (("info", "huge"), "no preset 'huge'"),
+        (("bench", "beauty"), "no benchmark 'beauty'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    said = tenzo(*arguments, code=2)
+    assert message in said
+    assert said.startswith("error:")
+    assert said.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_run_is_not_overwritten_unasked() -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "4")
+    assert "--overwrite" in tenzo("train", "--recipe", "small.toml", "--steps", "4", code=2)
+    tenzo("train", "--recipe", "small.toml", "--steps", "5", "--overwrite")
+    assert document("runs/small/report.json")["steps"] == 5
+    Path("mine").mkdir()
+    Path("mine/novel.txt").write_text("all I have")
+    said = tenzo("train", "--recipe", "small.toml", "--run", "mine", "--overwrite", code=2)
+    assert "not the folder of a run" in said
+    assert Path("mine/novel.txt").exists()

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from tenzo.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
+SMALL = """
+name = "small"
+machine = "tiny"
+batch = 4
+steps = 8
+
+[dataset]
+name = "digits"
+
+[network]
+layers = [{ kind = "tt", inputs = [8, 8], outputs = [1, 10], rank = 1 }]
+
+[settings]
+queries = 2
+"""
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_plans_and_says_itself_again(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert recipe.trainer().step_utilisation > 0.5
+    assert Recipe.of(recipe.model_dump(mode="json"), "again") == recipe
+
+
+def test_mnist_is_the_paper_s_network_and_busy() -> None:
+    trainer = Recipe.load(next(path for path in RECIPES if path.stem == "mnist-rge")).trainer()
+    assert trainer.plan.network.parameters == 3962
+    assert trainer.settings.queries == 16
+    assert trainer.step_utilisation >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"tiny"', '"huge"', "machine: no preset 'huge'; there are tiny"),
+        ('"tiny"', "{ lanes = 4 }", "machine: missing 16"),
+        ("queries = 2", "querys = 2", "settings: .*'querys'"),
+        ("queries = 2", "mu = 0.3", "settings: mu=0.3 is not possible: a power of two"),
+        ("batch = 4", "batch = 0", "batch: .*greater than or equal to 1"),
+        ("batch = 4", "batsch = 4", "batsch: Extra"),
+        ("[1, 10]", "[10]", "network: layers"),
+        ("rank = 1", "rank = 0", "network: layers.*rank=0"),
+        ('name = "digits"', "", "dataset.name: Field required"),
+        ("[network]", "[network", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(tmp_path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALL.replace(old, new))
+    with pytest.raises(ValueError, match=message) as error:
+        Recipe.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_samples_that_do_not_match_are_refused(tmp_path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(SMALL.replace("[1, 10]", "[1, 9]"))
+    recipe = Recipe.load(path)
+    with pytest.raises(ValueError, match="digits needs 10 outputs, the network has 9"):
+        recipe.check(recipe.dataset.load(0))
+    path.write_text(SMALL.replace("inputs = [8, 8]", "inputs = [8, 4]"))
+    recipe = Recipe.load(path)
+    with pytest.raises(ValueError, match="digits has 64 inputs a sample, the network takes 32"):
+        recipe.check(recipe.dataset.load(0))

@@ -4,7 +4,6 @@ import dataclasses
 import random
 
 import pytest
-from programs import random_contract, random_program
 from tenzo_hw.config import preset
 from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
@@ -24,6 +23,7 @@ from tenzo_hw.isa import (
 )
 from tenzo_hw.timeline import trace
 from tenzo_hw.timing import result_latency
+from tenzo_sim.programs import random_contract, random_program
 
 CONFIG = preset("tiny")
 

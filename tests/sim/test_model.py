@@ -5,7 +5,6 @@ import random
 
 import numpy as np
 import pytest
-from programs import random_program
 from tenzo.device import Device
 from tenzo_hw.config import preset
 from tenzo_hw.isa import (
@@ -30,6 +29,7 @@ from tenzo_hw.perturbation import TAPS
 from tenzo_hw.protocol import Fault, Register, Space, State
 from tenzo_hw.timeline import timeline
 from tenzo_sim.model import MachineModel, ModelTransport
+from tenzo_sim.programs import random_program
 
 CONFIG = preset("tiny")
 GROUPS = 2

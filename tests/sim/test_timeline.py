@@ -4,7 +4,6 @@ import dataclasses
 import random
 
 import pytest
-from programs import random_program
 from tenzo_hw.config import preset
 from tenzo_hw.isa import Batch, Coefficient, Contract, End, Halt, Level, Loop, Loss, LossKind, Sweep, SweepKind, Wait
 from tenzo_hw.nest import tile_cols
@@ -17,6 +16,7 @@ from tenzo_hw.timing import (
     result_latency,
     sweep_latency,
 )
+from tenzo_sim.programs import random_program
 
 CONFIG = preset("tiny")
 #: With few results a lane a loss is read before the next one comes; with many lanes contractions wait for a buffer.

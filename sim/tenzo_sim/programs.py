@@ -1,8 +1,12 @@
-"""Random small programs for the tests of the model and of time."""
+"""Random small programs, to hold model, timeline and gateware against each other."""
+
+from __future__ import annotations
 
 import random
 
+from tenzo_hw.check import check
 from tenzo_hw.config import Config
+from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Activation,
     Add,
@@ -25,9 +29,8 @@ OUTPUTS = 4
 """Results of a contraction that go to the loss."""
 
 
-def random_wait(rng: random.Random, *, often: bool = False) -> Wait:
-    """Some wait bits, or none."""
-    return Wait(rng.randrange(16)) if often or rng.random() < 0.3 else Wait.NONE
+def _random_wait(rng: random.Random) -> Wait:
+    return Wait(rng.randrange(16)) if rng.random() < 0.3 else Wait.NONE
 
 
 def random_contract(rng: random.Random, config: Config, *, to_loss: bool = False) -> Contract:
@@ -63,7 +66,7 @@ def random_contract(rng: random.Random, config: Config, *, to_loss: bool = False
         store=rng.random() < 0.8,
         to_loss=to_loss,
         activation=rng.choice([Activation.NONE, Activation.RELU]),
-        wait=random_wait(rng),
+        wait=_random_wait(rng),
     )
 
 
@@ -71,9 +74,9 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
     """Any instruction that neither loops nor ends, contractions most often."""
     match rng.randrange(10):
         case 0:
-            return Set(register=rng.randrange(1, 3), value=rng.randrange(8), wait=random_wait(rng))
+            return Set(register=rng.randrange(1, 3), value=rng.randrange(8), wait=_random_wait(rng))
         case 1:
-            return Add(register=rng.randrange(1, 3), value=rng.randrange(3), wait=random_wait(rng))
+            return Add(register=rng.randrange(1, 3), value=rng.randrange(3), wait=_random_wait(rng))
         case 2:
             return Sweep(
                 kind=rng.choice(list(SweepKind)),
@@ -91,12 +94,12 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
                 decay=rng.randrange(4),
                 weight_decay=rng.choice([0, 0, 5]),
                 scale=rng.randrange(3),
-                wait=random_wait(rng),
+                wait=_random_wait(rng),
             )
         case 3:
             return Loss(kind=rng.choice(list(LossKind)), outputs=OUTPUTS, groups=rng.randrange(1, 3), fraction=4)
         case 4:
-            return Coefficient(queries=rng.randrange(1, 4), two_sided=rng.random() < 0.5, wait=random_wait(rng))
+            return Coefficient(queries=rng.randrange(1, 4), two_sided=rng.random() < 0.5, wait=_random_wait(rng))
         case 5 | 6:
             return random_contract(rng, config, to_loss=True)
     return random_contract(rng, config)
@@ -108,11 +111,27 @@ def random_program(rng: random.Random, config: Config, length: int = 12) -> list
     depth = 0
     for _ in range(length):
         if depth < 3 and rng.random() < 0.2:
-            program.append(Loop(count=rng.randrange(0, 4), wait=random_wait(rng)))
+            program.append(Loop(count=rng.randrange(0, 4), wait=_random_wait(rng)))
             depth += 1
         elif depth and rng.random() < 0.3:
-            program.append(End(wait=random_wait(rng)))
+            program.append(End(wait=_random_wait(rng)))
             depth -= 1
         else:
             program.append(random_instruction(rng, config))
     return [*program, *[End()] * depth, Halt()]
+
+
+def cured(program: list[Instruction], config: Config, repeat: int) -> list[Instruction] | None:
+    """The program with the wait bits that it needs; None when the machine refuses it or no wait bit helps."""
+    try:
+        check(program, config, repeat=repeat)
+    except ValueError:
+        return None
+    while found := hazards(program, config, repeat=repeat):
+        hazard = found[0]
+        if not hazard.wait:
+            return None
+        reader = program[hazard.reader]
+        waiting = type(reader)(**(vars(reader) | {"wait": reader.wait | hazard.wait}))
+        program = [*program[: hazard.reader], waiting, *program[hazard.reader + 1 :]]
+    return program

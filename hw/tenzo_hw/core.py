@@ -44,6 +44,7 @@ class Core(wiring.Component):
             sequencer.engine_ready.eq(engine.ready),
             sequencer.engine_drained.eq(engine.drained),
             sequencer.engine_fault.eq(engine.fault),
+            sequencer.engine_fault_earlier.eq(engine.fault_earlier),
             sweep.sweep.eq(sequencer.sweep),
             sweep.start.eq(sequencer.sweep_start),
             sequencer.sweep_ready.eq(sweep.ready),

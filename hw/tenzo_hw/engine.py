@@ -82,7 +82,8 @@ class ContractionEngine(wiring.Component):
     which a result can be read are timed as docs/machine.md says: ``timing.result_latency`` and ``capture_latency``.
     ``weights`` are those of ``weights_row`` WEIGHT_CYCLES before. Lane l's ``results`` come l cycles after lane 0's.
     ``lane_read`` (held, while nothing runs) answers after at most L + 8 cycles.
-    A ``fault`` ends the contraction: an address outside of its memory; that access is not done.
+    A ``fault`` ends the contraction: an address outside of its memory; that access is not done. With ``fault_earlier``
+    it is a result of the contraction before the last one started, which ends too.
     Throughput: one row a cycle, contractions back to back; a tile takes max(rows, cols of the tile before) cycles.
     """
 
@@ -97,6 +98,7 @@ class ContractionEngine(wiring.Component):
                 "ready": Out(1),
                 "drained": Out(1),
                 "fault": Out(1),
+                "fault_earlier": Out(1),
                 "half": In(1),
                 "weights_row": Out(range(config.effective_rows)),
                 "weights": In(data.ArrayLayout(word, config.columns)),
@@ -189,8 +191,13 @@ class ContractionEngine(wiring.Component):
         address = Signal(ADDRESS_BITS)
         stride = Signal(ADDRESS_BITS)
         tile = Signal(Draining)
+        # Two contractions at most are under way: one bit tells them apart.
+        started = Signal()
+        tile_of = Signal()
+        m.d.sync += started.eq(started ^ self.start)
         with m.If(nest.row & nest.last):
             m.d.sync += [
+                tile_of.eq(started),
                 left.eq(nest.cols),
                 address.eq(nest.o_address),
                 stride.eq(nest.running.col_stride),
@@ -208,6 +215,7 @@ class ContractionEngine(wiring.Component):
             draining.valid.eq((left != 0) & ~outside),
             draining.address.eq(address),
             nest.drain_fault.eq((left != 0) & outside),
+            self.fault_earlier.eq(nest.drain_fault & (tile_of != started)),
         ]
         with m.If(nest.drain_fault):
             m.d.sync += left.eq(0)

@@ -92,8 +92,6 @@ class Lane(wiring.Component):
     """
 
     def __init__(self, *, config: Config, number: int) -> None:
-        if not 0 <= number < config.lanes:
-            raise ValueError(f"number={number} is not possible: there are lanes 0 to {config.lanes - 1}")
         self.config = config
         self.number = number
         chain = chain_layout(config)

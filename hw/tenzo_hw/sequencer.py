@@ -136,7 +136,7 @@ class Sequencer(wiring.Component):
     contract, sweep, loss, coefficient and ..._start:
         Fields and start strobes of the units; the bases of ``contract`` have the address registers added.
     engine_ready, engine_drained, engine_fault, sweep_ready, loss_free, loss_done, coefficient_ready:
-        What the units report.
+        What the units report; with ``engine_fault_earlier`` a fault is that of the contraction before the last one.
     filled, take:
         A filled batch half waits; strobe that takes it.
     state, fault, pc:
@@ -168,6 +168,7 @@ class Sequencer(wiring.Component):
                 "engine_ready": In(1),
                 "engine_drained": In(1),
                 "engine_fault": In(1),
+                "engine_fault_earlier": In(1),
                 "sweep_ready": In(1),
                 "loss_free": In(1),
                 "loss_done": In(1),
@@ -344,6 +345,7 @@ class Sequencer(wiring.Component):
                     m.d.comb += port[name].eq(bases[name] if name in bases and kind is Contract else kept(kind, name))
 
         contract_pc = Signal(_ADDRESS_BITS)
+        earlier_pc = Signal(_ADDRESS_BITS)
         with m.If(issue), m.Switch(opcode):
             with m.Case(Opcode.LOOP):
                 m.d.sync += depth.eq(depth + 1)
@@ -366,7 +368,7 @@ class Sequencer(wiring.Component):
                 with m.If(target != 0):
                     m.d.sync += registers[target].eq(Mux(opcode == Opcode.SET, kept(Set, "value"), total))
             with m.Case(Opcode.CONTRACT):
-                m.d.sync += contract_pc.eq(self.pc)
+                m.d.sync += [contract_pc.eq(self.pc), earlier_pc.eq(contract_pc)]
             with m.Case(Opcode.HALT):
                 m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.IDLE)]
 
@@ -405,7 +407,11 @@ class Sequencer(wiring.Component):
             with m.If(refused & (phase != _Phase.STOP)):
                 m.d.sync += [phase.eq(_Phase.STOP), self.fault.eq(Mux(aborting, Fault.ABORTED, refusal))]
             with m.If(self.engine_fault & (phase != _Phase.STOP)):
-                m.d.sync += [phase.eq(_Phase.STOP), self.fault.eq(Fault.ADDRESS), self.pc.eq(contract_pc)]
+                m.d.sync += [
+                    phase.eq(_Phase.STOP),
+                    self.fault.eq(Fault.ADDRESS),
+                    self.pc.eq(Mux(self.engine_fault_earlier, earlier_pc, contract_pc)),
+                ]
             with m.If((phase == _Phase.STOP) & self.engine_drained & self.sweep_ready & self.coefficient_ready):
                 # The loss accumulator may wait for results that never come; the next run makes it forget.
                 m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.FAILED)]

@@ -10,7 +10,7 @@ import os
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,11 @@ class Dataset:
                 f"{self.x_test.shape[1]}; targets have shapes {self.y_train.shape[1:]} and {self.y_test.shape[1:]}; "
                 "they must be equal"
             )
+
+    def standardised(self) -> Dataset:
+        """The samples with inputs of mean 0 and deviation 1: one mean and one deviation for all, of the train inputs."""
+        mean, deviation = self.x_train.mean(), self.x_train.std() or 1.0
+        return replace(self, x_train=(self.x_train - mean) / deviation, x_test=(self.x_test - mean) / deviation)
 
 
 def load(name: str, folder: Path | None = None, *, seed: int = 0, test_share: float = 0.2) -> Dataset:

@@ -40,7 +40,7 @@ _NUMPY = {Element.U8: "<u1", Element.S8: "<i1", Element.S16: "<i2", Element.S32:
 #: Turns of a RUN's loops that a program is checked for: after them every 16-bit address has come round.
 CHECKED_TURNS = 1 << 16
 #: Seconds between two looks at a run.
-POLL_S = 0.01
+POLL_S = 0.005
 #: Looks at a run without a cycle of progress after which nobody will send the batch that it waits for.
 STALLED_POLLS = 3
 #: Looks at an aborted run: an instruction, at most a contraction of a whole layer, ends within them.

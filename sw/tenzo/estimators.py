@@ -56,6 +56,10 @@ class _TTEstimator(BaseEstimator):
         self.device = device
         self.random_state = random_state
 
+    def _validated(self, x: Any, y: Any, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = validate_data(self, x, y, dtype=np.float64, **options)
+        return np.asarray(inputs), np.asarray(targets)
+
     def _train(self, x: np.ndarray, targets: np.ndarray, outputs: int, loss: str) -> None:
         self._center = x.mean(axis=0)
         # Values of one feature that are all but equal differ by rounding only: such a feature says nothing.
@@ -79,7 +83,7 @@ class _TTEstimator(BaseEstimator):
 
     def _outputs(self, x: Any) -> np.ndarray:
         check_is_fitted(self)
-        x = validate_data(self, x, reset=False, dtype=np.float64)
+        x = np.asarray(validate_data(self, x, reset=False, dtype=np.float64))
         with self._open() as device:
             trainer = self._trainer(device)
             trainer.start(self.weights_)
@@ -120,7 +124,7 @@ class TTClassifier(ClassifierMixin, _TTEstimator):
 
     def fit(self, X: Any, y: Any) -> TTClassifier:
         """Trains on samples [samples, features] and their labels."""
-        x, labels = validate_data(self, X, y, dtype=np.float64)
+        x, labels = self._validated(X, y)
         check_classification_targets(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -151,7 +155,7 @@ class TTRegressor(RegressorMixin, _TTEstimator):
 
     def fit(self, X: Any, y: Any) -> TTRegressor:
         """Trains on samples [samples, features] and their values."""
-        x, values = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)
+        x, values = self._validated(X, y, y_numeric=True, multi_output=True)
         self._one_value = values.ndim == 1
         values = values.reshape(len(values), -1).astype(np.float64)
         self._mean, spread = values.mean(axis=0), values.std(axis=0)

@@ -266,7 +266,8 @@ async def failures(top) -> None:
     outside = {"a_base": CONFIG.lane_depth - INPUTS + 1, "w_base": CONFIG.effective_rows, "o_base": CONFIG.lane_depth}
     for base, value in outside.items():
         bad = replace(good, **{base: value})
-        for address, word in enumerate(encode([good, bad, Halt()])):
+        # The contraction behind is under way when a result address of the bad one is found.
+        for address, word in enumerate(encode([good, bad, good, Halt()])):
             await bench.write(Space.PROGRAM, address, word)
         await bench.run(1, 0)
         assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ADDRESS), base

@@ -185,7 +185,7 @@ class Bench:
 
     async def start(self) -> None:
         self.top.clk.value = 0
-        for name in (*INPUTS, "engine_fault", "run", "abort", "program_write", "rst"):
+        for name in (*INPUTS, "engine_fault", "engine_fault_earlier", "run", "abort", "program_write", "rst"):
             getattr(self.top, name).value = 0
         cocotb.start_soon(Clock(self.top.clk, 10, "ns").start())
         await FallingEdge(self.top.clk)
@@ -203,7 +203,9 @@ class Bench:
             await FallingEdge(self.top.clk)
         assert int(self.top.program_word.value) == words[address]
 
-    async def run(self, pc: int, repeat: int, busy: float, *, abort: int = -1, fault: int = -1) -> list[tuple]:
+    async def run(
+        self, pc: int, repeat: int, busy: float, *, abort: int = -1, fault: int = -1, earlier: bool = False
+    ) -> list[tuple]:
         """Runs to the end; the strobes of each cycle as (cycle, unit, fields)."""
         top = self.top
         top.run_pc.value, top.repeat.value, top.run.value = pc, repeat, 1
@@ -220,6 +222,7 @@ class Bench:
                 getattr(top, name).value = value
             top.abort.value = cycle == abort
             top.engine_fault.value = cycle == fault
+            top.engine_fault_earlier.value = earlier
             # Outputs of this cycle, from the inputs just set, are stable half a cycle later: before the clock edge.
             await ReadOnly()
             for unit in UNITS.values():
@@ -326,10 +329,11 @@ async def stops(top) -> None:
         assert all(earlier <= abort for earlier in cycles), "an instruction was issued after ABORT"
 
         fault = rng.randrange(23, length // 3)
-        events = await bench.run(0, 1, busy, fault=fault)
+        earlier = rng.random() < 0.5
+        events = await bench.run(0, 1, busy, fault=fault, earlier=earlier)
         assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ADDRESS)
         before = [cycle for cycle, unit, _ in events if unit == "contract" and cycle < fault]
         contractions = [issue for issue in issues if isinstance(issue.instruction, Contract)]
-        if before:
-            assert int(top.pc.value) == contractions[len(before) - 1].pc
+        if len(before) > earlier:
+            assert int(top.pc.value) == contractions[len(before) - 1 - earlier].pc
         assert all(cycle < fault for cycle, _, _ in events)

@@ -5,7 +5,6 @@ import pytest
 from tenzo_hw.config import preset
 from tenzo_hw.engine import ContractionEngine, model
 from tenzo_hw.isa import Activation, Contract, Level
-from tenzo_hw.lane import Lane
 from tenzo_sim.bench import run_bench
 
 TINY = preset("tiny")
@@ -41,11 +40,3 @@ def test_model_by_hand():
     expected = [[6, 0, 9, 0], [3, 0, 204, 0]]
     assert model(TINY, contract, lanes, batch, weights, tables).tolist() == expected
     assert lanes[:, 10:14].tolist() == expected
-
-
-# A component whose constructor raises is never elaborated, which Amaranth warns of when it is collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_lane_number_is_checked():
-    with pytest.raises(ValueError, match="number=2 is not possible: there are lanes 0 to 1"):
-        Lane(config=TINY, number=2)

@@ -16,3 +16,8 @@ def test_the_order_is_a_function_of_seed_and_step() -> None:
     order = SampleOrder(50, 8, seed=1)
     assert all(np.array_equal(order.batch(step), whole[step]) for step in (19, 3, 11))
     assert not np.array_equal(SampleOrder(50, 8, seed=2).batch(0), whole[0])
+
+
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    order = SampleOrder(50, 50, seed=1)
+    assert not np.array_equal(order.batch(0), order.batch(1))

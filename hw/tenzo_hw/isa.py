@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 from .config import OUTER_LEVELS, REDUCTION_LEVELS
 
@@ -105,13 +105,14 @@ class Instruction:
         return words
 
     @classmethod
-    def _unpack(cls, words: list[int]) -> dict[str, int]:
+    def _unpack(cls, words: list[int]) -> dict[str, Any]:
+        types = get_type_hints(cls)
         values = {}
         for name, bits in cls.FIELDS.items():
             value = words[bits.word] >> bits.low & ((1 << bits.width) - 1)
             if bits.signed and value >> (bits.width - 1):
                 value -= 1 << bits.width
-            values[name] = value
+            values[name] = types.get(name, int)(value)
         return values
 
     @classmethod
@@ -347,6 +348,7 @@ class Contract(Instruction):
 
     @classmethod
     def decode(cls, words: list[int]) -> Contract:
+        """The contraction of these words: deltas back to strides."""
         values = cls._unpack(words)
         strides: dict[str, list[int]] = {}
         counts = [values.pop(f"count{index}") for index in range(REDUCTION_LEVELS + OUTER_LEVELS)]
@@ -362,10 +364,6 @@ class Contract(Instruction):
         levels = tuple(
             Level(count, *(strides[stream][index] for stream in "awob")) for index, count in enumerate(counts)
         )
-        for name in ("bias", "from_batch", "to_loss", "store"):
-            values[name] = bool(values[name])
-        values["activation"] = Activation(values["activation"])
-        values["wait"] = Wait(values["wait"])
         return cls(levels=levels, **values)
 
 
@@ -446,15 +444,6 @@ class Sweep(Instruction):
         "scale": Bits(2, 26, 5),
     }
 
-    @classmethod
-    def decode(cls, words: list[int]) -> Sweep:
-        values = cls._unpack(words)
-        for name in ("negative", "replay", "first", "last", "sign", "next"):
-            values[name] = bool(values[name])
-        values["kind"] = SweepKind(values["kind"])
-        values["wait"] = Wait(values["wait"])
-        return cls(**values)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Instruction):
@@ -514,14 +503,6 @@ class Coefficient(Instruction):
         "clip": Bits(1, 16, 16),
     }
 
-    @classmethod
-    def decode(cls, words: list[int]) -> Coefficient:
-        values = cls._unpack(words)
-        for name in ("two_sided", "normalise"):
-            values[name] = bool(values[name])
-        values["wait"] = Wait(values["wait"])
-        return cls(**values)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Instruction):
@@ -572,17 +553,3 @@ def decode(words: list[int]) -> list[Instruction]:
         program.append(kind.decode(words[address : address + kind.WORDS]))
         address += kind.WORDS
     return program
-
-
-__all__ = [item.__name__ for item in _CLASSES] + [
-    "Activation",
-    "Instruction",
-    "INSTRUCTIONS",
-    "Level",
-    "LossKind",
-    "Opcode",
-    "SweepKind",
-    "Wait",
-    "decode",
-    "encode",
-]

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from amaranth.lib import wiring
-from cocotb_tools.runner import get_results, get_runner
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import get_runner
 
 from .toolchain import use_verilator
 from .verilog import export

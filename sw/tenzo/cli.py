@@ -360,9 +360,7 @@ def _recipe(source: Path) -> Any:
 
 
 def _dataset(run: Any, name: str | None) -> Any:
-    from .recipe import Data
-
-    data = run.recipe.dataset if name is None else Data(name=name)
+    data = run.recipe.dataset if name is None else run.recipe.dataset.model_copy(update={"name": name})
     dataset = data.load(run.recipe.seed)
     run.recipe.check(dataset)
     return dataset

@@ -94,7 +94,7 @@ class Dataset:
             )
 
     def standardised(self) -> Dataset:
-        """The samples with inputs of mean 0 and deviation 1: one mean and one deviation for all, of the train inputs."""
+        """Inputs of mean 0 and deviation 1: one mean and one deviation for all, those of the train inputs."""
         mean, deviation = self.x_train.mean(), self.x_train.std() or 1.0
         return replace(self, x_train=(self.x_train - mean) / deviation, x_test=(self.x_test - mean) / deviation)
 

@@ -63,7 +63,6 @@ class Data(BaseModel):
     """Where MNIST's files are."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of a file's samples that are kept for the test."""
-
     standardise: bool = False
     """Inputs of mean 0 and deviation 1, which train faster than those of one sign."""
 

@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tenzo.estimators import TTClassifier, TTRegressor, _padded_fold
 
 
+@pytest.mark.estimator_checks
 @parametrize_with_checks([TTClassifier(random_state=0), TTRegressor(random_state=0)])
 def test_scikit_learn_accepts_the_estimator(estimator, check) -> None:
     check(estimator)

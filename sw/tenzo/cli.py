@@ -80,8 +80,9 @@ def train(
         wanted = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
         loaded = Recipe.load(recipe)
         loaded = Recipe.of(loaded.model_dump(mode="json") | wanted, "the command line")
-        loaded.trainer()  # What does not fit is refused before a folder is made or a simulator built.
         this = Run.create(run or Path("runs") / loaded.name, loaded, device, overwrite=overwrite)
+    # What is wrong is refused before a folder is made or a simulator built.
+    this.check()
     total = this.recipe.steps
     again = f"tenzo train --resume {this.folder}"
     with console.status("starting the machine (the simulator is built once, in a minute or two)"):

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import numpy as np
 
 from . import report
 from .checkpoint import Checkpoint
+from .datasets import Dataset
 from .device import Device
 from .recipe import Recipe
 from .report import Report
+from .step import prediction_program, training_program
 from .trainer import Progress, Trainer
 from .transport import open_transport
 
@@ -77,6 +80,18 @@ class Run:
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The samples. Raises ``ValueError`` when they cannot be read."""
+        return self.recipe.dataset.load(self.recipe.seed)
+
+    def check(self) -> None:
+        """Raises ``ValueError`` when samples and network do not match, or something does not fit the machine."""
+        self.recipe.check(self.dataset)
+        trainer = self.recipe.trainer()
+        training_program(trainer.plan, trainer.settings)
+        prediction_program(trainer.plan)
+
     def connect(self, device_name: str | None = None, *, waveform: Path | None = None) -> Device:
         """The machine that the run is trained on, or another device of the same configuration."""
         transport = open_transport(device_name or self.device_name, self.recipe.machine, waveform=waveform)
@@ -90,8 +105,7 @@ class Run:
         ``on_chunk`` ends the training early by returning True: the checkpoint is saved and there is no report. The
         checkpoint is also saved every ``CHECKPOINT_S`` seconds.
         """
-        dataset = self.recipe.dataset.load(self.recipe.seed)
-        self.recipe.check(dataset)
+        dataset = self.dataset
         trainer = self.recipe.trainer(device)
         if (self.folder / report.CHECKPOINT).exists():
             trainer.restore(Checkpoint.load(self.folder / report.CHECKPOINT))
@@ -136,7 +150,7 @@ class Run:
         """
         reached = Checkpoint.load(self.folder / report.CHECKPOINT)
         start = Checkpoint.load(self.folder / report.START)
-        dataset = self.recipe.dataset.load(self.recipe.seed)
+        dataset = self.dataset
         with self.connect("model") as model:
             trainer = self.recipe.trainer(model)
             trainer.restore(start)

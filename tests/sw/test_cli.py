@@ -177,6 +177,9 @@ def test_a_run_is_not_overwritten_unasked() -> None:
     assert "--overwrite" in tenzo("train", "--recipe", "small.toml", "--steps", "4", code=2)
     tenzo("train", "--recipe", "small.toml", "--steps", "5", "--overwrite")
     assert document("runs/small/report.json")["steps"] == 5
+    Path("small.toml").write_text(RECIPE.replace('"digits"', '"none.npz"'))
+    assert "none.npz" in tenzo("train", "--recipe", "small.toml", "--overwrite", code=2)
+    assert document("runs/small/report.json")["steps"] == 5
     Path("mine").mkdir()
     Path("mine/novel.txt").write_text("all I have")
     said = tenzo("train", "--recipe", "small.toml", "--run", "mine", "--overwrite", code=2)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
-from amaranth.hdl import Module, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out
 
 from . import epilogue
 from .config import REDUCTION_LEVELS, Config
+from .drain import Drain
 from .isa import Contract
-from .lane import READ_CYCLES, SUM_CYCLES, Draining, Lane, Multiplying, chain_layout
+from .lane import FIRST_AT, LOAD_AT, OPERAND_AT, WEIGHTS_AT, Lane, Operand
 from .layouts import instruction_layout
-from .loop_nest import ADDRESS_BITS, LoopNest, above
+from .loop_nest import LoopNest
 from .nest import WRAP, offsets, tile_cols
 
-#: Cycles from the weight row's address to its words: the weight store's memory and output register.
-WEIGHT_CYCLES = 2
 #: Tiles whose start addresses the model works out at once.
 _CHUNK = 1024
 
@@ -75,22 +77,44 @@ def model(
     return np.concatenate(results, axis=1)
 
 
-class ContractionEngine(wiring.Component):
-    """L x C multiply-accumulates a cycle.
+def batch_write_layout(config: Config) -> StructLayout:
+    """The host's writes to the batch memories: word ``address`` of a lane and half := ``data``."""
+    return StructLayout(
+        {
+            "strobe": 1,
+            "half": 1,
+            "lane": range(config.lanes),
+            "address": range(config.batch_depth),
+            "data": signed(config.input_word),
+        }
+    )
 
-    ``start`` with ``contract`` (bases with their registers added) while ``ready``. Rows, drain and the moment from
-    which a result can be read are timed as docs/machine.md says: ``timing.result_latency`` and ``capture_latency``.
-    ``weights`` are those of ``weights_row`` WEIGHT_CYCLES before. Lane l's ``results`` come l cycles after lane 0's.
-    ``lane_read`` (held, while nothing runs) answers after at most L + 8 cycles.
-    A ``fault`` ends the contraction: an address outside of its memory; that access is not done. With ``fault_earlier``
-    it is a result of the contraction before the last one started, which ends too.
-    Throughput: one row a cycle, contractions back to back; a tile takes max(rows, cols of the tile before) cycles.
+
+def table_write_layout(config: Config) -> StructLayout:
+    """The host's writes to the tables of all lanes: the value, or with ``slope`` the slope, of an entry := ``data``."""
+    entries = max(config.tables, 1) << config.table_bits
+    return StructLayout({"strobe": 1, "slope": 1, "address": range(entries), "data": signed(config.word + 1)})
+
+
+def lane_read_signature(config: Config) -> wiring.Signature:
+    """The host's reads of lane memories: ``data`` is the word at lane * lane_depth + word, lanes + 4 cycles later."""
+    return wiring.Signature({"address": Out(range(config.lanes * config.lane_depth)), "data": In(signed(config.word))})
+
+
+class ContractionEngine(wiring.Component):
+    """Runs contractions, one after the other without a gap; ``model`` says what they do, docs/machine.md when.
+
+    ``contract``: taken with ``start``, which must come while ``ready``. ``weights``: those of ``weights_row`` two
+    cycles before. ``half``: the batch half that is read. ``results``: what drains of contractions with ``to_loss``;
+    lane 0's first result comes ``capture_latency`` cycles after its tile's last row, lane l's l cycles later.
+    ``fault`` strobes when an address is outside of its memory; the engine then drops what it has not finished, and the
+    next contraction may start when it is ``drained``. With ``fault_earlier`` the contraction at fault is the one before
+    that started last. ``lane_read`` is for an engine without a contraction.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        address = range(max(config.tables, 1) << config.table_bits)
-        word = signed(config.word)
+        self._config = config
+        result = StructLayout({"valid": unsigned(1), "value": signed(config.word)})
         super().__init__(
             {
                 "contract": In(instruction_layout(Contract)),
@@ -101,145 +125,91 @@ class ContractionEngine(wiring.Component):
                 "fault_earlier": Out(1),
                 "half": In(1),
                 "weights_row": Out(range(config.effective_rows)),
-                "weights": In(data.ArrayLayout(word, config.columns)),
-                "results": Out(data.ArrayLayout(data.StructLayout({"valid": 1, "value": word}), config.lanes)),
-                "batch_write": In(
-                    data.StructLayout(
-                        {
-                            "strobe": 1,
-                            "half": 1,
-                            "lane": range(config.lanes),
-                            "address": range(config.batch_depth),
-                            "data": signed(config.input_word),
-                        }
-                    )
-                ),
-                "table_write": In(
-                    data.StructLayout({"strobe": 1, "slope": 1, "address": address, "data": signed(config.word + 1)})
-                ),
-                "lane_read": In(
-                    wiring.Signature({"address": Out(range(config.lanes * config.lane_depth)), "data": In(word)})
-                ),
+                "weights": In(ArrayLayout(signed(config.word), config.columns)),
+                "results": Out(ArrayLayout(result, config.lanes)),
+                "batch_write": In(batch_write_layout(config)),
+                "table_write": In(table_write_layout(config)),
+                "lane_read": In(lane_read_signature(config)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """The nest, what it sends down the chain at which time, and the chain of lanes."""
-        config = self.config
+        """Nest, drain and the control that enters lane 0; then the chain."""
         m = Module()
+        config = self._config
         m.submodules.nest = nest = LoopNest(config=config)
+        m.submodules.drain = drain = Drain(config=config)
+        lanes = [Lane(config=config, number=number) for number in range(config.lanes)]
+        for number, lane in enumerate(lanes):
+            m.submodules[f"lane{number}"] = lane
+            m.d.comb += [self.results[number].valid.eq(lane.captured), self.results[number].value.eq(lane.result)]
+        for before, after in pairwise(lanes):
+            wiring.connect(m, before.passed, after.control)
+            m.d.comb += after.given_word.eq(before.read_word)
+
+        stop = Signal()
         m.d.comb += [
             nest.contract.eq(self.contract),
             nest.start.eq(self.start),
             self.ready.eq(nest.ready),
             self.drained.eq(nest.drained),
-            self.fault.eq(nest.fault),
+            stop.eq(nest.fault | drain.fault),
+            nest.drop.eq(stop),
+            self.fault.eq(stop),
+            self.fault_earlier.eq(Mux(drain.fault, drain.odd, nest.tile.odd) != nest.odd),
         ]
-        head = Signal(chain_layout(config))
-        self._read(m, nest, head)
-        self._multiply(m, nest, head)
-        self._drain(m, nest, head)
-        self._host(m, head)
 
-        chain = head
-        for number in range(config.lanes):
-            m.submodules[f"lane{number}"] = lane = Lane(config=config, number=number)
-            m.d.comb += [lane.chain_i.eq(chain), self.results[number].eq(lane.result)]
-            chain = lane.chain_o
-        returned = Signal(signed(config.word))
-        m.d.sync += returned.eq(chain.host_data)
-        m.d.comb += self.lane_read.data.eq(returned)
+        # A row's way into lane 0, each part when the lane needs it.
+        control, row = lanes[0].control, nest.row
+        operand = Signal(Operand)
+        with m.If(~row.valid):
+            m.d.comb += operand.eq(Operand.ZERO)
+        with m.Elif(row.bias):
+            m.d.comb += operand.eq(Operand.ONE)
+        with m.Else():
+            m.d.comb += operand.eq(Mux(row.from_batch, Operand.BATCH, Operand.LANE))
+        lane_bits = (config.lane_depth - 1).bit_length()
+        last = row.last
+        for _ in range(LOAD_AT):
+            later = Signal(name="last")
+            m.d.sync += later.eq(last & ~drain.fault)
+            last = later
+        m.d.comb += [
+            control.address.eq(Mux(row.valid, row.address, self.lane_read.address[:lane_bits])),
+            control.half.eq(self.half),
+            control.operand.eq(_delayed(m, operand, OPERAND_AT)),
+            control.one.eq(_delayed(m, row.one, OPERAND_AT)),
+            self.weights_row.eq(_delayed(m, row.weights, WEIGHTS_AT - 2)),
+            *(control.weights[column].eq(self.weights[column]) for column in range(config.columns)),
+            control.first.eq(_delayed(m, row.first, FIRST_AT)),
+            control.load.eq(last),
+            drain.start.eq(last),
+            drain.tile.eq(_delayed(m, nest.tile, LOAD_AT)),
+            control.shift.eq(drain.shift),
+            control.activation.eq(drain.activation),
+            control.write.eq(drain.write),
+        ]
+
+        # The host's way: one of its two strobes at a time.
+        table = self.table_write.strobe
+        m.d.comb += [
+            control.batch_strobe.eq(self.batch_write.strobe),
+            control.value_strobe.eq(table & ~self.table_write.slope),
+            control.slope_strobe.eq(table & self.table_write.slope),
+            control.write_half.eq(self.batch_write.half),
+            control.write_lane.eq(self.batch_write.lane),
+            control.write_address.eq(Mux(table, self.table_write.address, self.batch_write.address)),
+            control.data.eq(Mux(table, self.table_write.data, self.batch_write.data)),
+            control.read_lane.eq(self.lane_read.address[lane_bits:]),
+            self.lane_read.data.eq(lanes[-1].read_word),
+        ]
         return m
 
-    def _read(self, m: Module, nest: LoopNest, head: Signal) -> None:
-        """Activation addresses leave in the cycle of issue; the host's when there is no row."""
-        config = self.config
-        lane_bits = config.lane_depth.bit_length() - 1
-        m.d.comb += [
-            head.reading.from_batch.eq(nest.running.from_batch),
-            head.reading.half.eq(self.half),
-            head.host_lane.eq(self.lane_read.address[lane_bits:]),
-        ]
-        with m.If(nest.row):
-            m.d.comb += head.reading.address.eq(nest.a_address)
-        with m.Else():
-            m.d.comb += head.reading.address.eq(self.lane_read.address[:lane_bits])
 
-    def _multiply(self, m: Module, nest: LoopNest, head: Signal) -> None:
-        """Weights and what to do with them leave READ_CYCLES after the issue."""
-        row = Signal(Multiplying)
-        m.d.comb += [
-            row.row.eq(nest.row),
-            row.first.eq(nest.first),
-            row.last.eq(nest.last),
-            row.bias.eq(nest.bias),
-            row.one.eq(nest.running.one),
-            row.from_batch.eq(nest.running.from_batch),
-        ]
-        m.d.comb += head.multiplying.eq(_later(m, row, READ_CYCLES))
-        address = Signal(range(self.config.effective_rows))
-        m.d.comb += address.eq(nest.w_address)
-        m.d.comb += [
-            self.weights_row.eq(_later(m, address, READ_CYCLES - WEIGHT_CYCLES)),
-            head.weights.eq(self.weights),
-        ]
-
-    def _drain(self, m: Module, nest: LoopNest, head: Signal) -> None:
-        """One Draining a result, from when the sums of the tile are in the drain registers."""
-        config = self.config
-        left = Signal(8)
-        address = Signal(ADDRESS_BITS)
-        stride = Signal(ADDRESS_BITS)
-        tile = Signal(Draining)
-        # Two contractions at most are under way: one bit tells them apart.
-        started = Signal()
-        tile_of = Signal()
-        m.d.sync += started.eq(started ^ self.start)
-        with m.If(nest.row & nest.last):
-            m.d.sync += [
-                tile_of.eq(started),
-                left.eq(nest.cols),
-                address.eq(nest.o_address),
-                stride.eq(nest.running.col_stride),
-                tile.store.eq(nest.running.store),
-                tile.to_loss.eq(nest.running.to_loss),
-                tile.shift.eq(nest.running.shift),
-                tile.activation.eq(nest.running.activation),
-            ]
-        with m.Elif(left != 0):
-            m.d.sync += [left.eq(left - 1), address.eq(address + stride)]
-        outside = tile.store & above(address, config.lane_depth)
-        draining = Signal(Draining)
-        m.d.comb += [
-            draining.eq(tile),
-            draining.valid.eq((left != 0) & ~outside),
-            draining.address.eq(address),
-            nest.drain_fault.eq((left != 0) & outside),
-            self.fault_earlier.eq(nest.drain_fault & (tile_of != started)),
-        ]
-        with m.If(nest.drain_fault):
-            m.d.sync += left.eq(0)
-        m.d.comb += head.draining.eq(_later(m, draining, READ_CYCLES + SUM_CYCLES - 1))
-
-    def _host(self, m: Module, head: Signal) -> None:
-        """Writes to batch memories and tables travel along the chain too."""
-        write = self.table_write
-        m.d.comb += [
-            *(
-                head.batch_write[name].eq(self.batch_write[name])
-                for name in ("strobe", "half", "lane", "address", "data")
-            ),
-            head.table_write.value.eq(write.strobe & ~write.slope),
-            head.table_write.slope.eq(write.strobe & write.slope),
-            head.table_write.address.eq(write.address),
-            head.table_write.data.eq(write.data),
-        ]
-
-
-def _later(m: Module, value, cycles: int):
-    """``value`` as it was ``cycles`` before."""
+def _delayed(m: Module, value: Value, cycles: int) -> Value:
+    """``value`` that many cycles later, in registers."""
     for _ in range(cycles):
-        late = Signal.like(value)
-        m.d.sync += late.eq(value)
-        value = late
+        later = Signal.like(value, name="later")
+        m.d.sync += later.eq(value)
+        value = later
     return value

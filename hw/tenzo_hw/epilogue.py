@@ -1,10 +1,15 @@
-"""The end of a lane: an accumulator becomes a word, one a cycle."""
+"""The end of a lane: an accumulator becomes a word, one a cycle.
+
+shift by fours ─ shift by ones ─ clamp ─ round ─┬─ table entry ─ its register ─ product ─ sum ─┬─ result
+                                                └─ ReLU ────────────────────────────────────── ┘
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
@@ -12,10 +17,6 @@ from .config import Config
 from .isa import Activation, Contract
 from .numbers import round_shift, saturate
 from .timing import epilogue_latency
-
-#: The barrel shifter's first stage shifts by multiples of this, its second by what is left.
-_COARSE = 8
-_COARSE_BITS = 3
 
 
 def model(config: Config, contract: Contract, accumulators: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -35,98 +36,114 @@ def model(config: Config, contract: Contract, accumulators: np.ndarray, tables: 
     return saturate(entry[..., 0] + round_shift(step, fraction_bits), config.word)
 
 
-class Epilogue(wiring.Component):
-    """One lane's way from accumulator to word: ``saturate(round_shift(acc, shift))``, then none, ReLU or a table.
+class TableWrite(wiring.Signature):
+    """The host's writes to the tables: ``value`` or ``slope`` of entry ``address`` := ``data``."""
 
-    ``y`` is that of the ``acc``, ``shift`` and ``activation`` of ``timing.epilogue_latency`` cycles before; one a
-    cycle. Rounding is half up. A table entry is a value (W bits) and the slope to the next (W + 1 bits); between
-    entries the machine interpolates. Tables are written by the host, ``table_write`` while nothing runs.
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            {
+                "value": Out(1),
+                "slope": Out(1),
+                "address": Out(range(max(config.tables, 1) << config.table_bits)),
+                "data": Out(signed(config.word + 1)),
+            }
+        )
+
+
+class Epilogue(wiring.Component):
+    """``result`` is ``model`` of ``accumulator``, ``shift`` and ``activation``, ``epilogue_latency`` cycles before.
+
+    One result a cycle. Without tables their hardware is left out and the latency is shorter.
     """
 
     def __init__(self, *, config: Config) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "acc": In(signed(config.accumulator)),
-                "shift": In(unsigned(Contract.FIELDS["shift"].width)),
-                "activation": In(unsigned(Contract.FIELDS["activation"].width)),
-                "table_value_write": In(1),
-                "table_slope_write": In(1),
-                "table_address": In(range(max(config.tables, 1) << config.table_bits)),
-                "table_data": In(signed(config.word + 1)),
-                "y": Out(signed(config.word)),
+                "accumulator": In(signed(config.accumulator)),
+                "shift": In(Contract.FIELDS["shift"].width),
+                "activation": In(Activation),
+                "table_write": In(TableWrite(config)),
+                "result": Out(signed(config.word)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """The pipeline: coarse shift, fine shift, round and saturate, then the activation."""
-        config = self.config
+        """The pipeline, stage after stage."""
         m = Module()
-        # One bit more to the right keeps the last bit shifted out: the half that is rounded.
-        wide = signed(config.accumulator + 1)
-        coarse, fine, word = Signal(wide), Signal(wide), Signal(signed(config.word))
-        fine_shift = Signal(_COARSE_BITS)
+        config = self._config
+        activations = [self.activation]
+        for stage in range(1, epilogue_latency(config)):
+            activation = Signal(Activation, name=f"activation{stage}")
+            m.d.sync += activation.eq(activations[-1])
+            activations.append(activation)
+
+        # 1, 2: the shift keeps one bit more than the result has: rounding half up adds it.
+        wide = Cat(Const(0, 1), self.accumulator).as_signed()
+        coarse = Signal(signed(len(wide)))
+        fine = Signal.like(coarse)
+        ones = Signal(2)
         m.d.sync += [
-            coarse.eq(Cat(0, self.acc).as_signed() >> (self.shift[_COARSE_BITS:] << _COARSE_BITS)),
-            fine_shift.eq(self.shift),
-            fine.eq(coarse >> fine_shift),
-            word.eq(arithmetic.saturate(arithmetic.round_shift(fine, 1), config.word)),
+            coarse.eq(wide >> Cat(Const(0, 2), self.shift[2:])),
+            ones.eq(self.shift[:2]),
+            fine.eq(coarse >> ones),
         ]
-        activation = self._delay(m, self.activation, 3)
-        plain = Mux(activation == Activation.RELU, Mux(word < 0, 0, word), word)
+        # 3, 4: clamped first to what still saturates after rounding, so that the carry chain is short.
+        clamped = Signal(signed(config.word + 2))
+        y = Signal(signed(config.word))
+        m.d.sync += [
+            clamped.eq(arithmetic.saturate(fine, config.word + 2)),
+            y.eq(arithmetic.saturate(arithmetic.round_shift(clamped, 1), config.word)),
+        ]
+        # 5: ReLU.
+        plain = Signal.like(y)
+        m.d.sync += plain.eq(Mux((activations[4] == Activation.RELU) & y[-1], 0, y))
         if not config.tables:
-            m.d.sync += self.y.eq(plain)
+            m.d.comb += self.result.eq(plain)
             return m
 
-        interpolated = self._table(m, word, activation)
-        latency = epilogue_latency(config)
-        use_table = self._delay(m, activation >= Activation.TABLE0, latency - 4)
-        m.d.sync += self.y.eq(Mux(use_table, interpolated, self._delay(m, plain, latency - 4)))
+        # 8: the interpolated value. 9: one or the other.
+        interpolated = self._interpolate(m, y, activations[4])
+        for stage in range(6, 9):
+            later = Signal.like(y, name=f"plain{stage}")
+            m.d.sync += later.eq(plain)
+            plain = later
+        is_plain = (activations[8] == Activation.NONE) | (activations[8] == Activation.RELU)
+        m.d.sync += self.result.eq(Mux(is_plain, plain, arithmetic.saturate(interpolated, config.word)))
         return m
 
-    def _table(self, m: Module, word: Signal, activation: Signal) -> Signal:
-        """The interpolated table function of ``word``, four cycles later."""
-        config = self.config
-        below = config.word - config.table_bits
-        # An offset of half the range makes the signed word an index.
-        index = Cat(word[below:-1], ~word[-1])
-        table = Signal(range(max(config.tables, 1)))
-        m.d.comb += table.eq(activation - Activation.TABLE0)
-        depth = config.tables << config.table_bits
-        entries = []
-        for name, width, write in (
-            ("values", config.word, self.table_value_write),
-            ("slopes", config.word + 1, self.table_slope_write),
-        ):
-            m.submodules[name] = store = memory.Memory(shape=signed(width), depth=depth, init=[])
-            writer = store.write_port()
-            reader = store.read_port(transparent_for=())
-            entry = Signal(signed(width), name=f"{name}_entry")
+    def _interpolate(self, m: Module, y: Signal, activation: Value) -> Signal:
+        """Value plus rounded slope times fraction, four cycles after ``y``."""
+        config = self._config
+        fraction_bits = config.word - config.table_bits
+        # TABLE0 is 2: the number of the table is the activation less 2.
+        number = Cat(activation[0], ~activation[1])
+        index = Cat(y[fraction_bits:-1], ~y[-1])
+        entry = {}
+        written = self.table_write
+        for name, bits, strobe in (("value", config.word, written.value), ("slope", config.word + 1, written.slope)):
+            memory = Memory(shape=signed(bits), depth=config.tables << config.table_bits, init=[])
+            m.submodules[f"{name}s"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            entry[name] = Signal(signed(bits), name=name)
             m.d.comb += [
-                writer.addr.eq(self.table_address),
-                writer.data.eq(self.table_data),
-                writer.en.eq(write),
-                reader.addr.eq(Cat(index, table)),
-                reader.en.eq(1),
+                write.en.eq(strobe),
+                write.addr.eq(written.address),
+                write.data.eq(written.data),
+                read.addr.eq(Cat(index, number)),
             ]
-            m.d.sync += entry.eq(reader.data)
-            entries.append(entry)
-        value, slope = entries
-        part = Cat(self._delay(m, word[:below], 2), 0).as_signed()
-        product = Signal(signed(config.word + 1 + below + 1))
-        value_late = Signal.like(value)
-        total = Signal(signed(config.word + 2))
+            m.d.sync += entry[name].eq(read.data)
+        fractions = [y[:fraction_bits]]
+        for stage in (5, 6):
+            fraction = Signal(fraction_bits, name=f"fraction{stage}")
+            m.d.sync += fraction.eq(fractions[-1])
+            fractions.append(fraction)
+        product = Signal(signed(len(entry["slope"]) + fraction_bits))
+        value = Signal.like(entry["value"], name="value7")
+        interpolated = Signal(signed(config.word + 3))
         m.d.sync += [
-            product.eq(slope * part),
-            value_late.eq(value),
-            total.eq(value_late + arithmetic.round_shift(product, below)),
+            product.eq(entry["slope"] * fractions[-1]),
+            value.eq(entry["value"]),
+            interpolated.eq(value + arithmetic.round_shift(product, fraction_bits)),
         ]
-        return arithmetic.saturate(total, config.word)
-
-    @staticmethod
-    def _delay(m: Module, value: Value, cycles: int) -> Value:
-        for _ in range(cycles):
-            late = Signal.like(value)
-            m.d.sync += late.eq(value)
-            value = late
-        return value
+        return interpolated

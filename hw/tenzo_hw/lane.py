@@ -1,204 +1,179 @@
-"""A lane: the activations of one sample, C multiply-accumulators, the drain and its epilogue."""
+"""One lane: the activations of one sample at a time, C multipliers, the epilogue, and the way back to its memory.
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, memory, wiring
+    address ─ memories ─ their registers ─ operand ─ multiplier inputs ─ products ─ accumulators ─ drain ─ epilogue ┐
+                └──────────────────────────────────────── results ◀────────────────────────────────────────────────┘
+
+The stage between the memories' registers and the multipliers is called the operand: it chooses what the weights meet.
+Everything that steers a lane comes from its neighbour, is registered once and passed on, so the wires are short and
+lane l does what lane 0 did l cycles before.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import enum, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
+from .drain import write_layout
 from .epilogue import Epilogue
-from .isa import Contract
-from .timing import epilogue_latency
+from .isa import Activation, Contract
+
+#: Cycles after a row's ``address`` in which the other parts of its control enter a lane.
+OPERAND_AT = 2
+WEIGHTS_AT = 3
+FIRST_AT = 5
+LOAD_AT = 6
+EPILOGUE_AT = 7
 
 
-class Reading(data.Struct):
-    """Which activation a row reads, as it travels from lane to lane."""
+class Operand(enum.Enum, shape=2):
+    """What a row's weights are multiplied with."""
 
-    address: unsigned(15)
-    from_batch: unsigned(1)
-    half: unsigned(1)
-
-
-class Multiplying(data.Struct):
-    """What the multipliers do with a row, together with its weights."""
-
-    row: unsigned(1)
-    first: unsigned(1)
-    last: unsigned(1)
-    bias: unsigned(1)
-    one: unsigned(Contract.FIELDS["one"].width)
-    from_batch: unsigned(1)
+    ZERO = 0
+    LANE = 1
+    BATCH = 2
+    ONE = 3
+    """``1 << one``: the bias."""
 
 
-class Draining(data.Struct):
-    """What becomes of the next drained result."""
+class LaneControl(wiring.Signature):
+    """All that steers a lane, each part at the cycle of its use; seen from the neighbour that gives it.
 
-    valid: unsigned(1)
-    address: unsigned(15)
-    store: unsigned(1)
-    to_loss: unsigned(1)
-    shift: unsigned(Contract.FIELDS["shift"].width)
-    activation: unsigned(Contract.FIELDS["activation"].width)
+    A row is an ``address`` of both memories, then ``operand`` and ``one``, ``weights``, ``first`` (the sums begin anew)
+    and ``load`` (they go to the drain). A result leaves the drain with ``shift`` and ``activation``; ``write`` says
+    what to do with it after the epilogue. The host writes ``data`` with one of three strobes, and reads the word at
+    ``address`` of lane ``read_lane``.
+    """
 
-
-def chain_layout(config: Config) -> data.StructLayout:
-    """What a lane hands to the next one, a cycle later."""
-    lane = range(config.lanes)
-    return data.StructLayout(
-        {
-            "reading": Reading,
-            "multiplying": Multiplying,
-            "weights": data.ArrayLayout(signed(config.word), config.columns),
-            "draining": Draining,
-            "batch_write": data.StructLayout(
-                {
-                    "strobe": 1,
-                    "lane": lane,
-                    "half": 1,
-                    "address": range(config.batch_depth),
-                    "data": signed(config.input_word),
-                }
-            ),
-            "table_write": data.StructLayout(
-                {
-                    "value": 1,
-                    "slope": 1,
-                    "address": range(max(config.tables, 1) << config.table_bits),
-                    "data": signed(config.word + 1),
-                }
-            ),
-            "host_lane": lane,
-            "host_data": signed(config.word),
-        }
-    )
-
-
-#: Cycles from a row's address in a lane's register to its activation at the multipliers: memory, output register,
-#: operand register. Weights and ``Multiplying`` enter the lane that much later than ``Reading``.
-READ_CYCLES = 3
-#: Cycles from a row at the multipliers to its result in the drain registers: product, sum.
-SUM_CYCLES = 2
+    def __init__(self, config: Config) -> None:
+        addresses = max(config.lane_depth, config.batch_depth)
+        entries = max(config.tables, 1) << config.table_bits
+        super().__init__(
+            {
+                "address": Out(range(addresses)),
+                "half": Out(1),
+                "operand": Out(Operand),
+                "one": Out(Contract.FIELDS["one"].width),
+                "weights": Out(signed(config.word)).array(config.columns),
+                "first": Out(1),
+                "load": Out(1),
+                "shift": Out(Contract.FIELDS["shift"].width),
+                "activation": Out(Activation),
+                "write": Out(write_layout(config)),
+                "batch_strobe": Out(1),
+                "value_strobe": Out(1),
+                "slope_strobe": Out(1),
+                "write_half": Out(1),
+                "write_lane": Out(range(config.lanes)),
+                "write_address": Out(range(max(config.batch_depth, entries))),
+                "data": Out(signed(max(config.input_word, config.word + 1))),
+                "read_lane": Out(range(config.lanes)),
+            }
+        )
 
 
 class Lane(wiring.Component):
-    """One lane of the contraction engine.
+    """Lane ``number``: multiplies, sums, drains and writes back as ``control`` says; passes it on in ``passed``.
 
-    Everything arrives by ``chain_i``, is registered once, used, and goes on by ``chain_o``: wires are as long as the
-    way to the neighbour. Lane l does what lane 0 does l cycles later. The activation memory has one read port, used by
-    the rows of a contraction and by the host while nothing runs, and one write port for results.
-
-    A row that ``Reading`` brings in cycle t meets the weights of cycle t + READ_CYCLES; after the last row of
-    a tile the C sums move to the drain registers, whence each ``Draining`` takes one, column 0 first, while the next
-    tile adds up. ``result`` is the drained word if it goes to the loss accumulator.
+    ``result`` goes with ``captured`` to the loss accumulator. ``read_word`` is the lane memory's word when the lane is
+    asked for, and otherwise ``given_word``, the word of the lanes before; a cycle later each.
     """
 
     def __init__(self, *, config: Config, number: int) -> None:
-        self.config = config
-        self.number = number
-        chain = chain_layout(config)
+        if not 0 <= number < config.lanes:
+            raise ValueError(f"number={number} is not possible: there are lanes 0 to {config.lanes - 1}")
+        self._config = config
+        self._number = number
+        word = signed(config.word)
         super().__init__(
             {
-                "chain_i": In(chain),
-                "chain_o": Out(chain),
-                "result": Out(data.StructLayout({"valid": 1, "value": signed(config.word)})),
+                "control": In(LaneControl(config)),
+                "passed": Out(LaneControl(config)),
+                "captured": Out(1),
+                "result": Out(word),
+                "given_word": In(word),
+                "read_word": Out(word),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Chain register, activation memories, multipliers, drain, epilogue and write-back."""
-        config = self.config
+        """The pipeline, stage after stage."""
         m = Module()
-        chain = Signal(chain_layout(config))
-        m.d.sync += chain.eq(self.chain_i)
-        m.d.comb += self.chain_o.eq(chain)
+        config, control = self._config, self.passed
+        for (_, _, given), (_, _, taken) in zip(
+            self.control.signature.flatten(self.control), control.signature.flatten(control), strict=True
+        ):
+            m.d.sync += taken.eq(given)
 
-        operand = self._operand(m, chain)
-        drained = self._multiply(m, chain, operand)
-        self._drain(m, chain, drained)
-        return m
-
-    def _operand(self, m: Module, chain: Signal) -> Signal:
-        """The activation at the multipliers. (Here an operand prologue would form it from several words.)"""
-        config = self.config
-        m.submodules.activations = self._activations = activations = memory.Memory(
-            shape=signed(config.word), depth=config.lane_depth, init=[]
-        )
-        m.submodules.batch = batch = memory.Memory(
-            shape=signed(config.input_word), depth=2 * config.batch_depth, init=[]
-        )
-        reading, write = chain.reading, chain.batch_write
-        batch_writer = batch.write_port()
+        # Memories and their output registers.
+        m.submodules.activations = activations = Memory(shape=signed(config.word), depth=config.lane_depth, init=[])
+        m.submodules.batch = batch = Memory(shape=signed(config.input_word), depth=2 * config.batch_depth, init=[])
+        lane_read, batch_read = activations.read_port(), batch.read_port()
+        lane_write, batch_write = activations.write_port(), batch.write_port()
+        lane_word = Signal(signed(config.word))
+        batch_word = Signal(signed(config.input_word))
+        batch_bits = (config.batch_depth - 1).bit_length()
         m.d.comb += [
-            batch_writer.addr.eq(Cat(write.address, write.half)),
-            batch_writer.data.eq(write.data),
-            batch_writer.en.eq(write.strobe & (write.lane == self.number)),
+            lane_read.addr.eq(control.address),
+            batch_read.addr.eq(control.address[:batch_bits] | control.half << batch_bits),
+            lane_write.en.eq(control.write.store),
+            lane_write.addr.eq(control.write.address),
+            lane_write.data.eq(self.result),
+            batch_write.en.eq(control.batch_strobe & (control.write_lane == self._number)),
+            batch_write.addr.eq(control.write_address[:batch_bits] | control.write_half << batch_bits),
+            batch_write.data.eq(control.data),
         ]
-        stored = Signal(signed(config.word))
-        received = Signal(signed(config.input_word))
-        activation_reader = activations.read_port(transparent_for=())
-        batch_reader = batch.read_port(transparent_for=())
-        m.d.comb += [
-            activation_reader.addr.eq(reading.address),
-            batch_reader.addr.eq(Cat(reading.address[: config.batch_depth.bit_length() - 1], reading.half)),
+        m.d.sync += [
+            lane_word.eq(lane_read.data),
+            batch_word.eq(batch_read.data),
+            self.read_word.eq(Mux(control.read_lane == self._number, lane_word, self.given_word)),
         ]
-        m.d.sync += [stored.eq(activation_reader.data), received.eq(batch_reader.data)]
-        # The host reads through the same port and gets the word of its lane along the chain.
-        m.d.comb += [activation_reader.en.eq(1), batch_reader.en.eq(1)]
-        with m.If(chain.host_lane == self.number):
-            m.d.comb += self.chain_o.host_data.eq(stored)
 
-        # Multiplying comes with the weights: at the lane's input one cycle before the operand register is used.
-        coming = self.chain_i.multiplying
+        # Operand. A row that is none multiplies by zero, so that the sums need no enable.
         operand = Signal(signed(config.word))
-        m.d.sync += operand.eq(Mux(coming.bias, 1 << coming.one, Mux(coming.from_batch, received, stored)))
-        return operand
+        with m.Switch(control.operand):
+            with m.Case(Operand.ZERO):
+                m.d.sync += operand.eq(0)
+            with m.Case(Operand.LANE):
+                m.d.sync += operand.eq(lane_word)
+            with m.Case(Operand.BATCH):
+                m.d.sync += operand.eq(batch_word)
+            with m.Case(Operand.ONE):
+                m.d.sync += operand.eq(1 << control.one)
 
-    def _multiply(self, m: Module, chain: Signal, operand: Signal) -> Signal:
-        """C products and sums; returns the first drain register."""
-        config = self.config
-        multiplying = chain.multiplying
-        adding = Signal(Multiplying)
-        m.d.sync += adding.eq(multiplying)
-        drain = [Signal(signed(config.accumulator), name=f"drain{column}") for column in range(config.columns)]
-        for column in range(config.columns):
+        # Multipliers, with the registers that a DSP block has at its inputs and its output; sums; drain.
+        factor = Signal.like(operand)
+        m.d.sync += factor.eq(operand)
+        drained: Signal | None = None
+        for column in reversed(range(config.columns)):
+            weight = Signal(signed(config.word), name=f"weight{column}")
             product = Signal(signed(2 * config.word), name=f"product{column}")
-            acc = Signal(signed(config.accumulator), name=f"acc{column}")
-            total = Signal(signed(config.accumulator), name=f"total{column}")
-            m.d.comb += total.eq(Mux(adding.first, 0, acc) + product)
-            with m.If(multiplying.row):
-                m.d.sync += product.eq(operand * chain.weights[column])
-            with m.If(adding.row):
-                m.d.sync += acc.eq(total)
-            with m.If(adding.row & adding.last):
-                m.d.sync += drain[column].eq(total)
-            if column + 1 < config.columns:
-                with m.Elif(chain.draining.valid):
-                    m.d.sync += drain[column].eq(drain[column + 1])
-        return drain[0]
+            total = Signal(signed(config.accumulator), name=f"sum{column}")
+            drain = Signal(signed(config.accumulator), name=f"drain{column}")
+            m.d.sync += [
+                weight.eq(control.weights[column]),
+                product.eq(weight * factor),
+                total.eq(Mux(control.first, 0, total) + product),
+            ]
+            with m.If(control.load):
+                m.d.sync += drain.eq(total)
+            if drained is not None:
+                with m.Else():
+                    m.d.sync += drain.eq(drained)
+            drained = drain
 
-    def _drain(self, m: Module, chain: Signal, drained: Signal) -> None:
-        """Drained results through the epilogue to the memory and the loss accumulator."""
-        config = self.config
         m.submodules.epilogue = epilogue = Epilogue(config=config)
-        draining, table_write = chain.draining, chain.table_write
         m.d.comb += [
-            epilogue.acc.eq(drained),
-            epilogue.shift.eq(draining.shift),
-            epilogue.activation.eq(draining.activation),
-            epilogue.table_value_write.eq(table_write.value),
-            epilogue.table_slope_write.eq(table_write.slope),
-            epilogue.table_address.eq(table_write.address),
-            epilogue.table_data.eq(table_write.data),
+            epilogue.accumulator.eq(drained),
+            epilogue.shift.eq(control.shift),
+            epilogue.activation.eq(control.activation),
+            epilogue.table_write.value.eq(control.value_strobe),
+            epilogue.table_write.slope.eq(control.slope_strobe),
+            epilogue.table_write.address.eq(control.write_address),
+            epilogue.table_write.data.eq(control.data),
+            self.result.eq(epilogue.result),
+            self.captured.eq(control.write.capture),
         ]
-        writing = draining
-        for cycle in range(epilogue_latency(config)):
-            late = Signal(Draining, name=f"writing{cycle}")
-            m.d.sync += late.eq(writing)
-            writing = late
-        writer = self._activations.write_port()
-        m.d.comb += [
-            writer.addr.eq(writing.address),
-            writer.data.eq(epilogue.y),
-            writer.en.eq(writing.valid & writing.store),
-            self.result.valid.eq(writing.valid & writing.to_loss),
-            self.result.value.eq(epilogue.y),
-        ]
+        return m

@@ -1,164 +1,256 @@
-"""The loop nest: a contraction's rows, tiles and addresses, one row a cycle."""
+"""The loop nest: issues a contraction's rows, one a cycle, with their addresses; ``nest`` holds its model.
+
+    0 counters ─ 1 level that steps ─ 2 deltas ─ 3 addresses ─ 4 range checks
+
+Each counter keeps a bit that it is at its last turn, so that the choice of the level to step is a few gates. A row adds
+one delta to each address: that of its level, which winds the inner levels back (see ``isa.Contract``).
+"""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from functools import reduce
+from itertools import pairwise
+from operator import and_, or_
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from .config import OUTER_LEVELS, REDUCTION_LEVELS, Config
-from .isa import Contract
+from .config import REDUCTION_LEVELS, Config
+from .isa import Activation, Contract
 from .layouts import instruction_layout
 from .timing import result_latency
 
-_LEVELS = REDUCTION_LEVELS + OUTER_LEVELS
-#: Addresses are 16-bit numbers everywhere in a program.
-ADDRESS_BITS = 16
+#: Cycles from the issue of a row to the row at the nest's ports.
+NEST_LATENCY = 4
+
+_LEVELS = range(sum(name.startswith("count") for name in Contract.FIELDS))
+_STREAMS = {
+    stream: [level for level in _LEVELS if f"{stream}{level}" in Contract.FIELDS] for stream in ("a", "w", "o", "b")
+}
+_ADDRESS_BITS = 16
+
+
+def row_layout(config: Config) -> StructLayout:
+    """A row: which activation meets which weights.
+
+    ``first`` and ``last`` are the ends of a tile; without ``valid`` both are low. ``one`` is the bias row's constant.
+    """
+    return StructLayout(
+        {
+            "valid": 1,
+            "first": 1,
+            "last": 1,
+            "bias": 1,
+            "from_batch": 1,
+            "one": Contract.FIELDS["one"].width,
+            "address": range(max(config.lane_depth, config.batch_depth)),
+            "weights": range(config.effective_rows),
+        }
+    )
+
+
+def tile_layout(config: Config) -> StructLayout:
+    """What becomes of a tile: ``output`` is its first result's address, ``last_column`` its results less one.
+
+    ``odd`` tells its contraction from the one before and the one after.
+    """
+    return StructLayout(
+        {
+            "output": _ADDRESS_BITS,
+            "stride": _ADDRESS_BITS,
+            "last_column": range(config.columns),
+            "shift": Contract.FIELDS["shift"].width,
+            "activation": Activation,
+            "store": 1,
+            "to_loss": 1,
+            "odd": 1,
+        }
+    )
 
 
 class LoopNest(wiring.Component):
-    """Walks a contraction: issues a weight row and an activation address a cycle, and a tile's drain after its last.
+    """Issues the rows of ``contract``, taken with ``start`` while ``ready``, from the next cycle on.
 
-    ``start`` (while ``ready``) takes ``contract``; its first row is issued in the next cycle, and while ``row`` is high
-    the outputs are those of the row issued in this cycle. A tile's last row waits until the tile before has drained:
-    with its last row issued in cycle e it drains one result a cycle, so the next may be issued in e + cols.
-    ``drained`` is high when a contraction started now would read all results. An address outside of its memory is a
-    ``fault``: that row is not issued and the contraction ends; ``drain_fault`` reports the same for a result.
+    A row issued in cycle t is ``row`` in cycle t + ``NEST_LATENCY``, with its ``tile``. A tile's last row waits until
+    the tile before has drained. ``ready``: idle or issuing the last row of all. ``drained``: rows from
+    the next cycle on read every result.
+
+    ``fault`` strobes in place of a row whose address is outside of its memory. ``drop``, which must be high with it,
+    forgets the contraction and its rows on the way. ``odd`` is the tiles' of the contraction started last.
     """
 
     def __init__(self, *, config: Config) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
                 "contract": In(instruction_layout(Contract)),
                 "start": In(1),
                 "ready": Out(1),
                 "drained": Out(1),
-                "drain_fault": In(1),
+                "drop": In(1),
                 "fault": Out(1),
-                "row": Out(1),
-                "first": Out(1),
-                "last": Out(1),
-                "bias": Out(1),
-                "a_address": Out(ADDRESS_BITS),
-                "w_address": Out(ADDRESS_BITS),
-                "o_address": Out(ADDRESS_BITS),
-                "cols": Out(Contract.FIELDS["cols"].width),
-                "running": Out(instruction_layout(Contract)),
+                "odd": Out(1),
+                "row": Out(row_layout(config)),
+                "tile": Out(tile_layout(config)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Counters, addresses and the wait for the drain."""
-        config = self.config
+        """The pipeline, stage after stage."""
         m = Module()
-        running = self.running
-        active = Signal()
-        bias = Signal()  # the bias row of this tile is still to come
-        first = Signal()  # the next row is its tile's first
-        address = {stream: Signal(ADDRESS_BITS, name=f"{stream}_next") for stream in "awob"}
-        left = [Signal(16, name=f"left{level}") for level in range(_LEVELS)]
-        turn_last = [Signal(name=f"turn_last{level}") for level in range(_LEVELS)]
-
-        # steps[l]: all levels below l are at their last turn, so that l is the one that steps if it can.
-        steps = []
-        below = 1
-        for level in range(_LEVELS):
-            steps.append(below & ~turn_last[level])
-            below = below & turn_last[level]
-        nest_last = below
-        tile_last = turn_last[0] & turn_last[1] & ~bias
-
-        drain = Signal(Contract.FIELDS["cols"].width)
-        settle = Signal(range(result_latency(config) + (1 << Contract.FIELDS["cols"].width)))
-        outside = self._outside(m, bias, address)
-        row = Signal()
-        m.d.comb += [
-            row.eq(active & ~outside & ~(tile_last & (drain > 1))),
-            self.fault.eq(active & outside | self.drain_fault),
-            self.ready.eq(~active | (row & tile_last & nest_last)),
-            self.drained.eq(~active & (settle == 0)),
-            self.row.eq(row),
-            self.first.eq(first),
-            self.last.eq(tile_last),
-            self.bias.eq(bias),
-            self.a_address.eq(address["a"]),
-            self.w_address.eq(Mux(bias, address["b"], address["w"])),
-            self.o_address.eq(address["o"]),
-        ]
-        with m.Switch(running.tile_level):
-            for level in range(OUTER_LEVELS):
-                with m.Case(level):
-                    m.d.comb += self.cols.eq(Mux(turn_last[REDUCTION_LEVELS + level], running.last_cols, running.cols))
-
-        with m.If(drain > 0):
-            m.d.sync += drain.eq(drain - 1)
-        with m.If(settle > 0):
-            m.d.sync += settle.eq(settle - 1)
-        with m.If(row):
-            m.d.sync += [first.eq(tile_last), bias.eq(tile_last & running.bias)]
-            with m.If(tile_last):
-                # Column cols - 1 can be read result_latency + cols - 1 cycles from now, and a contraction that starts
-                # in a cycle reads in the next.
-                m.d.sync += [drain.eq(self.cols), settle.eq(self.cols + (result_latency(config) - 3))]
-            with m.If(~bias):
-                for stream in "aw":
-                    self._step(m, address[stream], steps, [running[f"{stream}{level}"] for level in range(_LEVELS)])
-                for stream in "ob":
-                    outer = range(REDUCTION_LEVELS, _LEVELS)
-                    self._step(
-                        m,
-                        address[stream],
-                        steps[REDUCTION_LEVELS:],
-                        [running[f"{stream}{level}"] for level in outer],
-                    )
-                for level in range(_LEVELS):
-                    with m.If(steps[level]):
-                        m.d.sync += [left[level].eq(left[level] - 1), turn_last[level].eq(left[level] == 1)]
-                        for inner in range(level):
-                            again = running[f"count{inner}"]
-                            m.d.sync += [left[inner].eq(again - 1), turn_last[inner].eq(again == 1)]
-                with m.If(nest_last):
-                    m.d.sync += active.eq(0)
+        config = self._config
+        held = {name: Signal(self.contract[name].shape(), name=name) for name in self._held()}
         with m.If(self.start):
-            contract = self.contract
-            m.d.sync += [running.eq(contract), active.eq(1), first.eq(1), bias.eq(contract.bias)]
-            m.d.sync += [address[stream].eq(contract[f"{stream}_base"]) for stream in "awob"]
-            for level in range(_LEVELS):
-                count = contract[f"count{level}"]
-                m.d.sync += [left[level].eq(count - 1), turn_last[level].eq(count == 1)]
-        with m.If(self.fault):
+            m.d.sync += [register.eq(self.contract[name]) for name, register in held.items()]
+
+        # 0: the counters, and whether the row at hand is issued.
+        active = Signal()
+        bias_row = Signal()
+        fresh = Signal()
+        at_last = [Signal(name=f"at_last{level}") for level in _LEVELS]
+        clear = Signal(init=1)
+        tile_end = Signal()
+        issue = Signal()
+        finish = Signal()
+        m.d.comb += [
+            tile_end.eq(~bias_row & _all(at_last[:REDUCTION_LEVELS])),
+            issue.eq(active & (clear | ~tile_end)),
+            finish.eq(issue & tile_end & _all(at_last[REDUCTION_LEVELS:])),
+            self.ready.eq(~active | finish),
+        ]
+        with m.If(issue):
+            m.d.sync += [fresh.eq(tile_end), bias_row.eq(tile_end & held["bias"])]
+        with m.If(finish | self.drop):
             m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), fresh.eq(1), bias_row.eq(self.contract.bias), self.odd.eq(~self.odd)]
+        steps = []
+        turning: Value = issue & ~bias_row
+        for level in _LEVELS:
+            self._counter(m, level, turning, at_last[level], held[f"count{level}"])
+            steps.append(turning & ~at_last[level])
+            turning = turning & at_last[level]
+
+        # Draining: a tile occupies the drain for as many cycles as it has columns.
+        last_column = Signal(range(config.columns))
+        cols = Signal.like(last_column)
+        last_cols = Signal.like(last_column)
+        with m.If(self.start):
+            m.d.sync += [cols.eq(self.contract.cols - 1), last_cols.eq(self.contract.last_cols - 1)]
+        m.d.comb += last_column.eq(Mux(Array(at_last[REDUCTION_LEVELS:])[held["tile_level"]], last_cols, cols))
+        settled = Signal(init=1)
+        tile_issued = issue & tile_end
+        self._countdown(m, tile_issued, last_column, clear)
+        self._countdown(m, tile_issued, last_column + (result_latency(config) - 2), settled)
+        m.d.comb += self.drained.eq(settled & ~active)
+
+        # 1: the level that steps. What does not change on the way is taken along as one bundle.
+        row, tile = self.row.shape(), self.tile.shape()
+        rows = [Signal(row, name=f"row{stage}") for stage in range(1, NEST_LATENCY)]
+        tiles = [Signal(tile, name=f"tile{stage}") for stage in range(1, NEST_LATENCY)]
+        step = Signal(len(_LEVELS))
+        m.d.sync += [
+            step.eq(Cat(steps)),
+            rows[0].valid.eq(issue & ~self.drop),
+            rows[0].first.eq(fresh),
+            rows[0].last.eq(tile_end),
+            rows[0].bias.eq(bias_row),
+            rows[0].from_batch.eq(held["from_batch"]),
+            rows[0].one.eq(held["one"]),
+            tiles[0].stride.eq(held["col_stride"]),
+            tiles[0].last_column.eq(last_column),
+            tiles[0].shift.eq(held["shift"]),
+            tiles[0].activation.eq(held["activation"]),
+            tiles[0].store.eq(held["store"]),
+            tiles[0].to_loss.eq(held["to_loss"]),
+            tiles[0].odd.eq(self.odd),
+        ]
+        for bundle in (rows, tiles):
+            m.d.sync += [later.eq(earlier) for earlier, later in pairwise(bundle)]
+        with m.If(self.drop):
+            m.d.sync += [stage.valid.eq(0) for stage in rows]
+
+        # 2, 3: deltas and addresses. The bases come right behind the last row of the contraction before.
+        starts = Signal(2)
+        m.d.sync += starts.eq(Cat(self.start, starts))
+        addresses = {}
+        for stream, levels in _STREAMS.items():
+            delta = Signal(_ADDRESS_BITS, name=f"delta_{stream}")
+            base = Signal(_ADDRESS_BITS, name=f"base_{stream}")
+            following = Signal(_ADDRESS_BITS, name=f"following_{stream}")
+            addresses[stream] = Signal(_ADDRESS_BITS, name=f"address_{stream}")
+            chosen = [Mux(step[level], held[f"{stream}{level}"], 0) for level in levels]
+            m.d.sync += [
+                delta.eq(reduce(or_, chosen)),
+                base.eq(held[f"{stream}_base"]),
+                following.eq(Mux(starts[1], base, following + delta)),
+                addresses[stream].eq(following),
+            ]
+
+        # 4: range checks.
+        before = rows[-1]
+        weights = Signal(_ADDRESS_BITS)
+        outside = Signal()
+        depth_bits = [_log2(config.lane_depth), _log2(config.batch_depth)]
+        beyond_lane, beyond_batch = (addresses["a"][bits:].any() for bits in depth_bits)
+        m.d.comb += [
+            weights.eq(Mux(before.bias, addresses["b"], addresses["w"])),
+            outside.eq(
+                (~before.bias & Mux(before.from_batch, beyond_batch, beyond_lane))
+                | weights[_log2(config.effective_rows) :].any()
+            ),
+        ]
+        good = before.valid & ~outside & ~self.drop
+        m.d.sync += [
+            self.row.eq(before),
+            self.row.valid.eq(good),
+            self.row.first.eq(good & before.first),
+            self.row.last.eq(good & before.last),
+            self.row.address.eq(addresses["a"]),
+            self.row.weights.eq(weights),
+            self.tile.eq(tiles[-1]),
+            self.tile.output.eq(addresses["o"]),
+            self.fault.eq(before.valid & outside & ~self.drop),
+        ]
         return m
 
-    def _outside(self, m: Module, bias: Signal, address: dict[str, Signal]) -> Signal:
-        """The row to issue would leave a memory."""
-        config = self.config
-        outside = Signal()
-        a_outside = Mux(
-            self.running.from_batch,
-            above(address["a"], config.batch_depth),
-            above(address["a"], config.lane_depth),
-        )
-        m.d.comb += outside.eq(
-            Mux(
-                bias,
-                above(address["b"], config.effective_rows),
-                a_outside | above(address["w"], config.effective_rows),
-            )
-        )
-        return outside
+    @staticmethod
+    def _held() -> list[str]:
+        """Fields of the instruction that are needed after the start."""
+        strides = [f"{stream}{level}" for stream, levels in _STREAMS.items() for level in levels]
+        bases = [f"{stream}_base" for stream in _STREAMS]
+        counts = [f"count{level}" for level in _LEVELS]
+        others = ["bias", "one", "from_batch", "tile_level", "col_stride", "shift", "activation", "store", "to_loss"]
+        return strides + bases + counts + others
+
+    def _counter(self, m: Module, level: int, turning: Value, at_last: Signal, count: Signal) -> None:
+        """Counts the turns of a level down to 1; ``at_last`` is registered."""
+        remaining = Signal.like(count, name=f"remaining{level}")
+        single = Signal(name=f"single{level}")
+        with m.If(turning):
+            with m.If(at_last):
+                m.d.sync += [remaining.eq(count), at_last.eq(single)]
+            with m.Else():
+                m.d.sync += [remaining.eq(remaining - 1), at_last.eq(remaining == 2)]
+        with m.If(self.start):
+            given = self.contract[f"count{level}"]
+            m.d.sync += [remaining.eq(given), at_last.eq(given == 1), single.eq(given == 1)]
 
     @staticmethod
-    def _step(m: Module, address: Signal, steps: list, deltas: list) -> None:
-        """Adds the delta of the level that steps."""
-        delta = Signal.like(address, name=f"{address.name}_delta")
-        for step, amount in zip(steps, deltas, strict=True):
-            with m.If(step):
-                m.d.comb += delta.eq(amount)
-        m.d.sync += address.eq(address + delta)
+    def _countdown(m: Module, load: Value, cycles: Value, over: Signal) -> None:
+        """``over`` is low for ``cycles`` cycles after ``load``."""
+        remaining = Signal(cycles.shape(), name=f"until_{over.name}")
+        with m.If(load):
+            m.d.sync += [remaining.eq(cycles), over.eq(cycles == 0)]
+        with m.Elif(~over):
+            m.d.sync += [remaining.eq(remaining - 1), over.eq(remaining == 1)]
 
 
-def above(address: Signal, depth: int) -> Value:
-    """Whether an address is outside of a memory; depths are powers of two, so any higher bit says it."""
-    return address[depth.bit_length() - 1 :].any()
+def _all(bits: list[Signal]) -> Value:
+    return reduce(and_, bits)
+
+
+def _log2(power_of_two: int) -> int:
+    return power_of_two.bit_length() - 1

@@ -9,18 +9,18 @@ ISSUE_OVERHEAD = 2
 
 
 def epilogue_latency(config: Config) -> int:
-    """Cycles from a drained sum to its word."""
-    return 8 if config.tables else 4
+    """Cycles from an accumulator at the end of its drain to the finished result, whatever the activation."""
+    return 9 if config.tables else 5
 
 
 def result_latency(config: Config) -> int:
     """Cycles from the issue of a tile's last row to the issue of a row that can read the tile's first result."""
-    return 6 + epilogue_latency(config)
+    return epilogue_latency(config) + 8
 
 
 def capture_latency(config: Config) -> int:
-    """Cycles from the issue of a tile's last row until the loss accumulator gets its first result of lane 0."""
-    return 6 + epilogue_latency(config)
+    """Cycles from the issue of a tile's last row to lane 0's first result at the loss accumulator."""
+    return epilogue_latency(config) + 12
 
 
 def sweep_latency(config: Config) -> int:

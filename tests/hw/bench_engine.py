@@ -1,277 +1,316 @@
-"""The contraction engine against its model: every result, and ``ready`` and ``drained`` in every cycle."""
+"""The contraction engine against its model, and every port in every cycle against the rule of time."""
 
 import json
 import os
 import random
+from dataclasses import replace
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS, Config
-from tenzo_hw.engine import model
-from tenzo_hw.isa import Activation, Contract, Level
-from tenzo_hw.layouts import instruction_layout
-from tenzo_hw.nest import tile_cols
-from tenzo_hw.numbers import bounds
+from contractions import packed, random_contract, random_words
+from tenzo_hw.config import Config
+from tenzo_hw.engine import batch_write_layout, model, table_write_layout
+from tenzo_hw.isa import Contract, Level
+from tenzo_hw.nest import tile_cols, tile_ends
 from tenzo_hw.timing import capture_latency, host_read_latency, result_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
-CONTRACTIONS = 120
-#: Contractions read one part of the lane memory and write the next, so that the bench sees who depends on whom.
-PARTS = 4
-PART = CONFIG.lane_depth // PARTS
-LAYOUT = instruction_layout(Contract)
-#: A tile ends at the latest this many cycles after the last one, whatever the contraction.
-LONGEST = 400
-
-
-def signed_fields(bits, width, count):
-    """The ``count`` signed numbers of ``width`` bits in an integer."""
-    values = [bits >> number * width & ((1 << width) - 1) for number in range(count)]
-    return [value - (1 << width) if value >> (width - 1) else value for value in values]
-
-
-def words(shape, bits):
-    """Random signed words with many extremes."""
-    low, high = bounds(bits)
-    chosen = np.random.default_rng(random.getrandbits(32)).integers(low, high + 1, size=shape)
-    extreme = np.random.default_rng(random.getrandbits(32)).random(shape) < 0.1
-    return np.where(extreme, np.where(chosen < 0, low, high), chosen)
-
-
-def fits(levels, stream, room):
-    """Whether a stream's reach over the levels is inside of ``room`` words."""
-    return sum((level.count - 1) * getattr(level, stream) for level in levels) < room
-
-
-def random_contract(reads, writes):
-    """A contraction that reads part ``reads`` (None: the batch) and writes part ``writes`` of the lane memory."""
-    while True:
-        counts = [random.randint(1, 6), random.randint(1, 3)] + [random.choice([1, 1, 2, 3]) for _ in range(4)]
-        levels = tuple(
-            Level(
-                count,
-                random.randint(0, 6),
-                random.randint(0, 9),
-                random.randint(0, 9) if number >= REDUCTION_LEVELS else 0,
-                random.randint(0, 5) if number >= REDUCTION_LEVELS else 0,
-            )
-            for number, count in enumerate(counts)
-        )
-        cols = random.randint(1, CONFIG.columns)
-        col_stride = random.randint(0, 5)
-        outer = levels[REDUCTION_LEVELS:]
-        if not (
-            fits(levels, "a", PART)
-            and fits(levels, "w", CONFIG.weight_rows)
-            and fits(outer, "b", CONFIG.weight_rows)
-            and fits([*outer, Level(cols, o=col_stride)], "o", PART)
-        ):
-            continue
-        return Contract(
-            a_base=0 if reads is None else reads * PART,
-            w_base=random.choice([0, CONFIG.weight_rows]),
-            o_base=writes * PART,
-            b_base=random.choice([0, CONFIG.weight_rows]),
-            levels=levels,
-            cols=cols,
-            last_cols=random.randint(1, cols),
-            col_stride=col_stride,
-            shift=random.choice([0, 1, 3, CONFIG.word, random.randrange(64)]),
-            tile_level=random.randrange(OUTER_LEVELS),
-            from_batch=reads is None,
-            store=random.random() < 0.8,
-            to_loss=random.random() < 0.5,
-            bias=random.random() < 0.5,
-            one=random.choice([0, 3, random.randrange(32)]),
-            activation=Activation(random.randrange(2 + CONFIG.tables)),
-        )
+BATCH_WRITE, TABLE_WRITE = batch_write_layout(CONFIG), table_write_layout(CONFIG)
+MASK = (1 << CONFIG.word) - 1
+LEVEL = Level()
 
 
 class Engine:
-    """Drives the ports a cycle at a time, beside the model and the rule of time."""
+    """Drives the engine's ports a cycle at a time, those of the weight store too; its memories are the model's."""
 
-    def __init__(self, dut):
+    def __init__(self, dut, rng):
         self.dut = dut
+        self.rng = rng
         self.cycle = 0
-        self.half = random.getrandbits(1)
+        self.ready_at = 0
+        self.drained_at = 0
+        self.drain_free = 0
+        self.results = {}
+        self.check_results = True
+        self.faults = 0
+        self.fault_earlier = None
+        self.rows = [0]
+        self.half = 0
         self.lanes = np.zeros((CONFIG.lanes, CONFIG.lane_depth), np.int64)
-        self.batches = words((2, CONFIG.lanes, CONFIG.batch_depth), CONFIG.input_word)
-        self.effective = words((CONFIG.effective_rows, CONFIG.columns), CONFIG.word)
+        self.batch = random_words(rng, CONFIG.input_word, (2, CONFIG.lanes, CONFIG.batch_depth))
+        self.weights = random_words(rng, CONFIG.word, (CONFIG.effective_rows, CONFIG.columns))
         entries = (CONFIG.tables, 1 << CONFIG.table_bits)
-        self.tables = np.stack([words(entries, CONFIG.word), words(entries, CONFIG.word + 1)], axis=-1)
-        self.rows = [0, 0]
-        self.first_row = self.last_row = -1
-        self.end, self.end_cols = -LONGEST, 1
-        self.expected = [{} for _ in range(CONFIG.lanes)]
-        self.parts_in_flight = []
+        self.tables = np.stack([random_words(rng, CONFIG.word + more, entries) for more in (0, 1)], axis=-1)
+        shifts = CONFIG.word * np.arange(CONFIG.columns)
+        self.packed_weights = [
+            sum((word & MASK) << int(shift) for word, shift in zip(row, shifts, strict=True))
+            for row in self.weights.tolist()
+        ]
 
-    @property
-    def ready(self):
-        """Idle, or the last row is issued in this cycle."""
-        return self.cycle >= self.last_row
-
-    @property
-    def drained(self):
-        """A contraction started in this cycle reads all results."""
-        readable = self.end + result_latency(CONFIG) + self.end_cols - 1
-        return self.cycle > self.last_row and self.cycle + 1 >= readable
-
-    async def start_clock(self):
-        """Clears the ports and starts the clock."""
-        for name in ("start", "batch_write", "table_write", "lane_read__address", "weights", "contract"):
-            getattr(self.dut, name).value = 0
-        self.dut.rst.value = 0
-        self.dut.half.value = self.half
-        cocotb.start_soon(Clock(self.dut.clk, 10, unit="ns").start())
-        await FallingEdge(self.dut.clk)
-
-    async def tick(self):
-        """One cycle: weights for the row of two cycles before, and every output compared."""
+    async def start(self):
+        """Starts the clock and fills tables and batch memories as the host does."""
         dut = self.dut
-        row = self.rows.pop(0)
-        width = CONFIG.word
-        dut.weights.value = sum(
-            (int(word) & ((1 << width) - 1)) << width * column for column, word in enumerate(self.effective[row])
-        )
-        self.rows.append(int(dut.weights_row.value))
-        assert dut.ready.value == self.ready, f"ready in cycle {self.cycle}"
-        assert dut.drained.value == self.drained, f"drained in cycle {self.cycle}"
-        results = int(dut.results.value)
-        for lane in range(CONFIG.lanes):
-            field = results >> lane * (width + 1)
-            expected = self.expected[lane].pop(self.cycle, None)
-            assert field & 1 == (expected is not None), f"lane {lane} in cycle {self.cycle}"
-            if expected is not None:
-                assert signed_fields(field >> 1, width, 1) == [expected], f"lane {lane} in cycle {self.cycle}"
+        for name in ("start", "half", "contract", "weights", "batch_write", "table_write", "lane_read__address"):
+            getattr(dut, name).value = 0
+        dut.rst.value = 1
+        cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
         await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        dut.rst.value = 0
+        await FallingEdge(dut.clk)
+        for address, words in enumerate(self.tables.reshape(-1, 2).tolist()):
+            for slope, word in enumerate(words):
+                write = {"strobe": 1, "slope": slope, "address": address, "data": word}
+                dut.table_write.value = TABLE_WRITE.const(write).as_bits()
+                await self.step()
+        dut.table_write.value = 0
+        for half in range(2):
+            for write in self.batch_writes(half):
+                dut.batch_write.value = write
+                await self.step()
+        dut.batch_write.value = 0
+
+    def batch_writes(self, half):
+        """The host's writes of all words of a batch half."""
+        for (lane, address), word in np.ndenumerate(self.batch[half]):
+            write = {"strobe": 1, "half": half, "lane": lane, "address": address, "data": int(word)}
+            yield BATCH_WRITE.const(write).as_bits()
+
+    def check(self):
+        """All outputs in this cycle."""
+        dut, cycle = self.dut, self.cycle
+        if self.check_results:
+            assert dut.ready.value == (cycle >= self.ready_at), f"ready in cycle {cycle}"
+            assert dut.drained.value == (cycle >= self.drained_at), f"drained in cycle {cycle}"
+            word = int(dut.results.value)
+            for lane in range(CONFIG.lanes):
+                valid, value = word & 1, word >> 1 & MASK
+                expected = self.results.pop((cycle, lane), None)
+                assert valid == (expected is not None), f"result of lane {lane} in cycle {cycle}"
+                assert expected is None or value == expected, f"result of lane {lane} in cycle {cycle}"
+                word >>= CONFIG.word + 1
+        if dut.fault.value:
+            self.faults += 1
+            self.fault_earlier = int(dut.fault_earlier.value)
+        self.rows.append(int(dut.weights_row.value))
+
+    async def step(self):
+        """Checks this cycle and goes on to the next."""
+        self.check()
+        await self.advance()
+
+    async def advance(self):
+        """To the next cycle, with the weights of the row asked for two cycles before it."""
+        await FallingEdge(self.dut.clk)
+        self.dut.weights.value = self.packed_weights[self.rows.pop(0)]
+        self.dut.start.value = 0
         self.cycle += 1
 
-    async def load(self):
-        """Writes batch halves and tables."""
-        layout = self.dut.batch_write
-        address_bits = (CONFIG.batch_depth - 1).bit_length()
-        lane_bits = (CONFIG.lanes - 1).bit_length()
-        mask = (1 << CONFIG.input_word) - 1
-        for half in range(2):
-            for lane in range(CONFIG.lanes):
-                for address in range(CONFIG.batch_depth):
-                    word = int(self.batches[half, lane, address]) & mask
-                    layout.value = (((word << address_bits | address) << lane_bits | lane) << 1 | half) << 1 | 1
-                    await self.tick()
-        layout.value = 0
-        index_bits = (max(CONFIG.tables, 1) << CONFIG.table_bits).bit_length() - 1
-        index_bits += (max(CONFIG.tables, 1) << CONFIG.table_bits) != 1 << index_bits
-        for index, entry in enumerate(self.tables.reshape(-1, 2)):
-            for slope, value in enumerate(entry):
-                word = int(value) & ((1 << (CONFIG.word + 1)) - 1)
-                self.dut.table_write.value = ((word << index_bits | index) << 1 | slope) << 1 | 1
-                await self.tick()
-        self.dut.table_write.value = 0
-        for _ in range(CONFIG.lanes + 2):
-            await self.tick()
+    async def until(self, cycle):
+        """Steps to a cycle."""
+        while self.cycle < cycle:
+            await self.step()
 
-    async def contract(self, contract, reads, writes):
-        """Starts a contraction as soon as it may, and notes what it must give and when."""
-        while not self.ready or (reads in self.parts_in_flight and not self.drained):
-            await self.tick()
-        if self.drained:
-            self.parts_in_flight = []
-        values = contract._values() | {f"{stream}_register": random.randrange(8) for stream in "awob"}
-        values.pop("wait")
-        self.dut.contract.value = LAYOUT.const(values).as_bits()
+    async def contract(self, contract):
+        """Starts a contraction in this cycle; its results in the order of draining, None if it must fail."""
+        self.check()
+        self.dut.contract.value = packed(contract)
         self.dut.start.value = 1
-        started = self.cycle
-        cols = tile_cols(contract)
-        ends = [max(started + contract.rows, self.end + self.end_cols)]
-        for before in cols[:-1]:
-            ends.append(ends[-1] + max(contract.rows, int(before)))
-        batch = self.batches[self.half]
-        results = model(CONFIG, contract, self.lanes, batch, self.effective, self.tables)
-        assert results is not None
-        if contract.to_loss:
-            number = 0
-            for end, count in zip(ends, cols, strict=True):
-                for column in range(count):
-                    for lane in range(CONFIG.lanes):
-                        cycle = end + capture_latency(CONFIG) + column + lane
-                        self.expected[lane][cycle] = int(results[lane, number])
-                    number += 1
-        if contract.store:
-            self.parts_in_flight.append(writes)
-        await self.tick()
-        self.last_row, self.end, self.end_cols = ends[-1], ends[-1], int(cols[-1])
-        # Only the start cycle counts: what the sequencer shows afterwards is another instruction.
-        self.dut.start.value = 0
-        self.dut.contract.value = random.getrandbits(LAYOUT.size)
+        drained = model(CONFIG, contract, self.lanes, self.batch[self.half], self.weights, self.tables)
+        if drained is not None:
+            cols = tile_cols(contract)
+            ends = max(self.cycle + contract.rows, self.drain_free) + tile_ends(contract)
+            self.ready_at = int(ends[-1])
+            self.drain_free = int(ends[-1] + cols[-1])
+            self.drained_at = int(ends[-1] + cols[-1]) + result_latency(CONFIG) - 2
+            if contract.to_loss:
+                begins = np.repeat(ends, cols) + np.arange(cols.sum()) - np.repeat(np.cumsum(cols) - cols, cols)
+                for (lane, result), value in np.ndenumerate(drained):
+                    at = int(begins[result]) + capture_latency(CONFIG) + lane
+                    self.results[at, lane] = int(value) & MASK
+        await self.advance()
+        return drained
 
-    async def settle(self):
-        """Waits until every lane has written its last result."""
-        while not self.drained:
-            await self.tick()
-        for _ in range(CONFIG.lanes + 1):
-            await self.tick()
+    async def fail(self, contract, follower=None):
+        """A contraction that must fail: nothing but its complete part is done, and the engine is ready again.
 
-    async def check_lanes(self):
-        """Reads all activations back as the host does."""
-        for lane in range(CONFIG.lanes):
-            for address in range(CONFIG.lane_depth):
-                self.dut.lane_read__address.value = lane * CONFIG.lane_depth + address
-                for _ in range(host_read_latency(CONFIG) - 4):
-                    await self.tick()
-                word = self.dut.lane_read__data.value.to_signed()
-                assert word == self.lanes[lane, address], f"lane {lane} address {address}"
+        With ``follower``, another one is started before that is seen, of which nothing is done.
+        """
+        await self.until(self.drained_at + CONFIG.lanes + capture_latency(CONFIG))
+        before, latest = self.faults, self.cycle + 2000
+        self.check_results = False
+        assert await self.contract(contract) is None
+        if follower:
+            while not self.dut.ready.value:
+                await self.step()
+            lanes = self.lanes.copy()
+            await self.contract(follower)
+            self.lanes = lanes
+        while self.faults == before or not self.dut.drained.value:
+            assert self.cycle < latest, "no fault"
+            await self.step()
+        for _ in range(60):
+            await self.step()
+        assert self.dut.ready.value == 1
+        assert self.faults == before + 1
+        assert self.fault_earlier == (follower is not None)
+        self.check_results = True
+        self.ready_at = self.drained_at = self.drain_free = self.cycle
+
+    async def next_start(self, pause=0):
+        """The first cycle in which the sequencer could start the next contraction, and some more."""
+        await self.until(self.ready_at + pause)
+
+    async def finish(self):
+        """Everything has come out and the lane memories are the model's."""
+        await self.until(self.drained_at + CONFIG.lanes + capture_latency(CONFIG))
+        assert not self.results
+        assert (await self.read_lanes() == self.lanes).all()
+
+    async def read_lanes(self):
+        """The lane memories as the host reads them."""
+        words = np.zeros_like(self.lanes)
+        for lane, word in np.ndindex(*words.shape):
+            self.dut.lane_read__address.value = lane * CONFIG.lane_depth + word
+            for _ in range(host_read_latency(CONFIG) - 4):
+                await self.step()
+            words[lane, word] = self.dut.lane_read__data.value.to_signed()
+        return words
+
+
+async def made(dut):
+    """An engine with memories full of random words."""
+    engine = Engine(dut, np.random.default_rng(random.getrandbits(32)))
+    await engine.start()
+    # A contraction that copies inputs fills the lane memories.
+    for base in range(0, CONFIG.lane_depth, CONFIG.batch_depth):
+        copy = Contract(
+            a_base=0,
+            w_base=0,
+            o_base=base,
+            levels=(LEVEL, LEVEL, Level(CONFIG.batch_depth, 1, 0, 1), LEVEL, LEVEL, LEVEL),
+            cols=1,
+            last_cols=1,
+            col_stride=0,
+            shift=3,
+            from_batch=True,
+        )
+        await engine.contract(copy)
+        await engine.next_start()
+    await engine.finish()
+    return engine
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
-async def contractions(dut):
-    """Random contractions, back to back, with pauses, and waiting for what they read."""
-    engine = Engine(dut)
-    await engine.start_clock()
-    await engine.load()
-    last = 0
-    for _ in range(CONTRACTIONS):
-        reads = random.choice([None, last, random.randrange(PARTS)])
-        writes = random.choice([part for part in range(PARTS) if part != reads])
-        await engine.contract(random_contract(reads, writes), reads, writes)
-        last = writes
-        if random.random() < 0.2:
-            for _ in range(random.randrange(30)):
-                await engine.tick()
-    await engine.settle()
-    assert not any(engine.expected)
-    await engine.check_lanes()
+async def random_contractions(dut):
+    """One after the other without a gap, or with one; each reads what the ones before wrote."""
+    engine = await made(dut)
+    rng = engine.rng
+    middle = CONFIG.lane_depth // 2
+    regions = [(0, middle), (middle, CONFIG.lane_depth)]
+    pending = [False, False]
+    for number in range(150):
+        if number == 75:
+            # The host fills the half that is not read while the engine works.
+            await engine.until(engine.drained_at)
+            engine.half = dut.half.value = 1
+            engine.batch[0] = random_words(rng, CONFIG.input_word, engine.batch[0].shape)
+            filling = cocotb.start_soon(background(engine, 0))
+        read = int(rng.integers(2))
+        contract = random_contract(rng, CONFIG, read=regions[read], written=regions[1 - read])
+        if pending[read] and not contract.from_batch:
+            await engine.until(engine.drained_at)
+            pending = [False, False]
+        await engine.contract(contract)
+        pending[1 - read] |= contract.store
+        await engine.next_start(int(rng.choice([0, 0, rng.integers(30)])))
+    await filling
+    await engine.finish()
+    engine.half = dut.half.value = 0
+    await engine.contract(random_contract(rng, CONFIG, from_batch=True))
+    await engine.finish()
+    assert engine.faults == 0
 
 
-@cocotb.test(timeout_time=20, timeout_unit="ms")
-async def addresses_outside(dut):
-    """An address outside of its memory is a fault, once; nothing is written there, and the engine goes on."""
-    one = Level()
-    base = {"a_base": 0, "w_base": 0, "o_base": 0, "cols": 1, "last_cols": 1, "col_stride": 1, "shift": 0}
-    cases = [
-        {"a_base": CONFIG.lane_depth},
-        {"a_base": CONFIG.batch_depth, "from_batch": True},
-        {"w_base": CONFIG.effective_rows},
-        {"b_base": CONFIG.effective_rows, "bias": True},
-        {"o_base": CONFIG.lane_depth},
-        {"o_base": 0xFFFF},
-        {"levels": (one, one, Level(3, CONFIG.lane_depth // 2), one, one, one)},
-    ]
-    engine = Engine(dut)
-    await engine.start_clock()
-    for case in cases:
-        contract = Contract(**({"levels": (one,) * 6} | base | case))
-        values = contract._values()
-        values.pop("wait")
-        dut.contract.value = LAYOUT.const(values).as_bits()
-        dut.start.value = 1
+async def background(engine, half):
+    """Writes a batch half without stepping the engine."""
+    dut = engine.dut
+    for write in engine.batch_writes(half):
+        dut.batch_write.value = write
         await FallingEdge(dut.clk)
-        dut.start.value = 0
-        faults = 0
-        for _ in range(LONGEST):
-            faults += int(dut.fault.value)
-            await FallingEdge(dut.clk)
-        assert faults == 1, case
-        assert dut.ready.value == 1
-        assert dut.drained.value == 1
+    dut.batch_write.value = 0
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def result_latency_is_exact(dut):
+    """A row reads column j ``result_latency`` + j cycles after the tile's last row, and not a cycle earlier."""
+    engine = await made(dut)
+    columns = CONFIG.columns
+    write = Contract(
+        a_base=0,
+        w_base=3,
+        o_base=8,
+        levels=(Level(4, 1, 1), LEVEL, LEVEL, LEVEL, LEVEL, LEVEL),
+        cols=columns,
+        last_cols=columns,
+        col_stride=1,
+        shift=2,
+        from_batch=True,
+    )
+    read = Contract(
+        a_base=8,
+        w_base=9,
+        o_base=0,
+        levels=(Level(columns, 1, 1), LEVEL, LEVEL, LEVEL, LEVEL, LEVEL),
+        cols=columns,
+        last_cols=columns,
+        col_stride=1,
+        shift=4,
+        store=False,
+        to_loss=True,
+    )
+    for early in (0, 1):
+        await engine.until(engine.drained_at)
+        before = engine.lanes.copy()
+        await engine.contract(replace(write, a_base=20 + early))
+        after, last_row = engine.lanes, engine.ready_at
+        assert (before != after).any()
+        await engine.until(last_row + result_latency(CONFIG) - 1 - early)
+        # Rows follow one a cycle as columns do: all of them read the new words, or all of them the old ones.
+        engine.lanes = before if early else after
+        await engine.contract(read)
+        engine.lanes = after
+    await engine.finish()
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def faults(dut):
+    """Addresses outside of each memory: what came before is written, nothing else, and the engine goes on."""
+    engine = await made(dut)
+    rng = engine.rng
+    levels = (Level(3, 1, 1), LEVEL, Level(6, 1, 1, CONFIG.columns, 1), LEVEL, LEVEL, LEVEL)
+    fields = {"cols": CONFIG.columns, "last_cols": 1, "col_stride": 1, "shift": 2, "levels": levels}
+    good = Contract(a_base=0, w_base=0, o_base=100, b_base=0, bias=True, **fields)
+    for wrong in (
+        {"a_base": CONFIG.lane_depth - 5},
+        {"a_base": CONFIG.batch_depth - 5, "from_batch": True},
+        {"a_base": 0xFFFF},
+        {"w_base": CONFIG.effective_rows - 5},
+        {"b_base": CONFIG.effective_rows - 4},
+        {"o_base": CONFIG.lane_depth - 3 * CONFIG.columns - 1},
+        {"o_base": 0xFFFF},
+        {"o_base": CONFIG.lane_depth - 1, "levels": (LEVEL, LEVEL, *levels[2:]), "bias": False},
+    ):
+        await engine.fail(replace(good, **wrong))
+        await engine.next_start()
+        await engine.contract(random_contract(rng, CONFIG, read=(0, 100), written=(100, CONFIG.lane_depth)))
+    # The last result of a contraction fails when the next one is already under way.
+    short = {"levels": (LEVEL,) * 6, "bias": False, "last_cols": CONFIG.columns}
+    await engine.fail(replace(good, o_base=CONFIG.lane_depth - 1, **short), replace(good, from_batch=True))
+    assert engine.faults == 9
+    await engine.finish()
+    # What is not stored has no address.
+    await engine.contract(replace(good, o_base=0xFFFF, store=False, to_loss=True))
+    await engine.finish()

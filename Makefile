@@ -17,7 +17,7 @@ test: $(VENV)/ready-test
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py

@@ -9,11 +9,12 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import textwrap
 from enum import IntEnum
 from pathlib import Path
 
-from tenzo_hw import protocol
+from tenzo_hw import protocol, timing
 from tenzo_hw.config import PRESETS, Config
 from tenzo_hw.isa import INSTRUCTIONS, Activation, LossKind, SweepKind, Wait
 
@@ -29,6 +30,15 @@ LEVEL_FIELDS = {
     "b": "The same for the bias address at level {}.",
 }
 """Meanings of the fields that every level of a contraction has."""
+
+LATENCIES = (
+    timing.result_latency,
+    timing.capture_latency,
+    timing.sweep_latency,
+    timing.loss_latency,
+    timing.host_read_latency,
+)
+"""The latencies of the table in docs/configurations.md."""
 
 
 def attribute_docs(cls: type) -> dict[str, str]:
@@ -91,6 +101,18 @@ def configurations() -> str:
     for field in dataclasses.fields(Config):
         values = " | ".join(f"{getattr(PRESETS[name], field.name):,}" for name in names)
         parts.append(f"| `{field.name}` | {documents[field.name]} | {values} |")
+    parts += [
+        "\n## Latencies\n",
+        f"Cycles, as [machine.md](machine.md) uses them; ISSUE_OVERHEAD is {timing.ISSUE_OVERHEAD} everywhere.\n",
+        "| latency | meaning | " + " | ".join(f"`{name}`" for name in names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for latency in LATENCIES:
+        values = " | ".join(str(latency(PRESETS[name])) for name in names)
+        parts.append(f"| `{latency.__name__}` | {inspect.getdoc(latency)} | {values} |")
+    constant = timing.coefficient_cycles(PRESETS["tiny"], 0)
+    slope = timing.coefficient_cycles(PRESETS["tiny"], 1) - constant
+    parts.append(f"\n`coefficient_cycles(queries)` is {constant} + {slope} · queries.")
     return "\n".join(parts) + "\n"
 
 
@@ -114,10 +136,59 @@ def protocol_numbers() -> str:
     return "\n".join(parts)
 
 
+def figures() -> str:
+    """The README's table of results, from what the benchmarks left in docs/results."""
+    demo, digits, utilisation, simulator = (
+        json.loads((HERE / "results" / f"{name}.json").read_text())
+        for name in ("demo", "digits", "utilisation", "simulator")
+    )
+    accuracy, speeds = digits["accuracy"], simulator["cycles_per_second"]
+    mnist = utilisation["mnist-rge"]["step"]
+    rows = [
+        (
+            f"digits, 938 words: test accuracy, mean of seeds {', '.join(map(str, digits['seeds']))}",
+            f"{accuracy['mean']:.1%} ± {accuracy['std']:.1%}",
+            digits["command"],
+        ),
+        ("the same on the simulated gateware, seed 0", f"{demo['accuracy']['test']:.1%}", "make demo"),
+        ("words, losses and cycles that differ from the exact model", "none" if demo["exact"] else "some", "make demo"),
+        ("cycles of a step, 48 evaluations of 64 samples", f"{demo['cycles']['step']:,}", "make demo"),
+        ("multipliers busy in a whole step", f"{demo['utilisation']['step']:.1%}", "make demo"),
+        ("a step at 100 MHz", f"{demo['clock']['step_us'] / 1000:.2f} ms", "make demo"),
+        (
+            "MNIST, 784→1024→10, 3,962 words, 16 queries: cycles of a step",
+            f"{mnist['cycles']:,}",
+            utilisation["command"],
+        ),
+        ("multipliers busy in that step", f"{mnist['utilisation']:.1%}", utilisation["command"]),
+        (
+            f"simulated cycles a second, 128 multipliers, {simulator['cores']} cores",
+            f"{speeds['driver']:,.0f}",
+            simulator["command"],
+        ),
+        ("the same in cocotb", f"{speeds['cocotb']:,.0f}", simulator["command"]),
+        ("the same in Amaranth's simulator", f"{speeds['amaranth']:,.0f}", simulator["command"]),
+    ]
+    table = [f"| {what} | {value} | `{command}` |" for what, value, command in rows]
+    return "\n".join(["", "| what | figure | command |", "|---|---:|---|", *table, ""])
+
+
+def readme() -> str:
+    """The README with its table of results renewed."""
+    before, _, rest = README.read_text().partition(FIGURES[0])
+    after = rest.partition(FIGURES[1])[2]
+    return before + FIGURES[0] + "\n" + figures() + "\n" + FIGURES[1] + after
+
+
+README = HERE.parent / "README.md"
+FIGURES = ("<!-- figures: written by docs/generate.py from docs/results -->", "<!-- end of figures -->")
+"""Where the README's table of results begins and ends."""
+
 GENERATED = {
     "instructions.md": instructions,
     "configurations.md": configurations,
     "protocol.md": protocol_numbers,
+    "../README.md": readme,
 }
 """File name in docs/ and what writes it."""
 
@@ -126,7 +197,7 @@ def main() -> None:
     """Writes all generated files."""
     for name, write in GENERATED.items():
         (HERE / name).write_text(write())
-        print(f"wrote docs/{name}")
+        print(f"wrote {(HERE / name).resolve().relative_to(HERE.parent)}")
 
 
 if __name__ == "__main__":

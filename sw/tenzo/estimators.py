@@ -22,6 +22,9 @@ from .transport import open_transport
 
 #: Standard deviations of an input that the machine's input words tell apart; what is further away is held there.
 _INPUT_RANGE = 4.0
+#: A step's length that trains well, for 16 queries: each of d weights moves by this over sqrt(d), and by the square
+#: root of the queries, since the noise of the estimate falls with it.
+_STEP_LENGTH = 0.25
 #: Largest magnitude of an input on the machine, see ``Formats.default``.
 _INPUT_LIMIT = 2.0
 
@@ -38,7 +41,7 @@ class _TTEstimator(BaseEstimator):
         steps: int = 100,
         batch_size: int = 32,
         queries: int = 8,
-        rate: float = 0.03,
+        rate: float | None = None,
         mu: float = 0.125,
         machine: str = "ulx3s_85f",
         device: str = "model",
@@ -81,6 +84,13 @@ class _TTEstimator(BaseEstimator):
         self.loss_curve_ = trainer.losses
         self.cycles_ = trainer.cycles
 
+    @property
+    def _rate(self) -> float:
+        if self.rate is not None:
+            return self.rate
+        words = sum(math.prod(shape) for shape in self.network_.weights.values())
+        return _STEP_LENGTH * math.sqrt(self.queries / 16 / words)
+
     def _outputs(self, x: Any) -> np.ndarray:
         check_is_fitted(self)
         x = np.asarray(validate_data(self, x, reset=False, dtype=np.float64))
@@ -97,7 +107,7 @@ class _TTEstimator(BaseEstimator):
         return Trainer(
             self.network_,
             device.config,
-            Settings(queries=self.queries, rate=self.rate, mu=self.mu),
+            Settings(queries=self.queries, rate=self._rate, mu=self.mu),
             device=device,
             batch=self.batch_size,
             steps=self.steps,
@@ -116,8 +126,9 @@ class TTClassifier(ClassifierMixin, _TTEstimator):
     """Tensor-train classifier, trained with forward passes on a machine.
 
     Parameters: ``hidden`` sizes of the hidden layers, ``cores`` of every layer and their ``rank``; ``steps`` of
-    ``batch_size`` samples (a multiple of the machine's lanes) and ``queries`` random directions; step size ``rate``,
-    size of a perturbation ``mu`` (a power of two); ``machine`` (a preset) and ``device`` (as in ``open_transport``).
+    ``batch_size`` samples (a multiple of the machine's lanes) and ``queries`` random directions; step size ``rate``
+    (None: one that suits the number of trainable words), size of a perturbation ``mu`` (a power of two); ``machine``
+    (a preset) and ``device`` (as in ``open_transport``).
 
     Attributes: ``classes_``, ``network_``, ``weights_`` (floats by name), ``loss_curve_`` (nats), ``cycles_``.
     """

@@ -65,7 +65,7 @@ def open_transport(name: str, config: Config | None = None, *, waveform: Path | 
     """The transport of this name: ``model[:preset]``, ``sim[:preset]`` or ``serial:PORT[@baud]``.
 
     ``config`` is the machine built for ``model`` and ``sim`` when no preset is named. ``waveform`` makes ``sim``
-    record an FST file. Raises ``ValueError`` when the name means nothing or the preset is another machine than
+    record a VCD file. Raises ``ValueError`` when the name means nothing or the preset is another machine than
     ``config``, and ``ConnectionError`` when the machine cannot be reached.
     """
     kind, _, place = name.partition(":")

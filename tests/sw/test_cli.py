@@ -159,7 +159,7 @@ def test_bench_leaves_its_result() -> None:
         (("train", "--resume", "runs/none"), "not the folder of a run"),
         (("verify", "runs/none"), "not the folder of a run"),
         (("trace", "small.toml", "--samples", "3"), "1 to 2, one a lane"),
-        (("trace", "small.toml", "--fst", "wave.fst"), "no waveform"),
+        (("trace", "small.toml", "--waveform", "wave.vcd"), "no waveform"),
         (("info", "huge"), "no preset 'huge'"),
         (("bench", "beauty"), "no benchmark 'beauty'"),
     ],

@@ -27,4 +27,4 @@ def test_a_preset_must_be_the_machine_that_is_asked_for() -> None:
 
 def test_only_the_simulated_gateware_records_a_waveform(tmp_path) -> None:
     with pytest.raises(ValueError, match="no waveform"):
-        open_transport("model:tiny", waveform=tmp_path / "wave.fst")
+        open_transport("model:tiny", waveform=tmp_path / "wave.vcd")

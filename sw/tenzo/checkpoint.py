@@ -77,9 +77,11 @@ class Checkpoint:
                     for name in (*_ARRAYS, "document", "sha256")
                 }
         except Exception as error:  # a damaged archive raises nearly anything: zlib's, struct's, the tokenizer's ...
-            raise CheckpointError(f"{path} is no checkpoint or is damaged: {error}") from None
+            raise CheckpointError(
+                f"{path} is no checkpoint or is damaged: {error}; put a good copy there or train anew"
+            ) from None
         if not np.array_equal(entries.pop("sha256"), _digest(entries)):
-            raise CheckpointError(f"{path} is damaged: its checksum is wrong; take an older checkpoint")
+            raise CheckpointError(f"{path} is damaged: its checksum is wrong; put a good copy there or train anew")
         document = json.loads(entries.pop("document").tobytes())
         if document["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {document['format']}, this tenzo reads {FORMAT}")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tenzo_hw.config import PRESETS, preset
@@ -36,14 +37,24 @@ class _OneLineErrors(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+            errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(FAILED) from None
 
 
 app = typer.Typer(cls=_OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
-DeviceName = Annotated[str, typer.Option("--device", help="model[:preset], sim[:preset] or serial:PORT[@baud].")]
+
+def _writable(path: Path | None) -> Path | None:
+    """A file to write; refused before the work whose result it is for."""
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    return path
+
+
+Json = Annotated[Path | None, typer.Option("--json", callback=_writable, help="Also write the result to this file.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="model, model:PRESET, sim, sim:PRESET, serial:PORT or serial:PORT@BAUD.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 Source = Annotated[Path, typer.Argument(help="A recipe (TOML) or a run's folder.", show_default=False)]
 Samples = Annotated[
@@ -83,6 +94,8 @@ def train(
         this = Run.create(run or Path("runs") / loaded.name, loaded, device, overwrite=overwrite)
     # What is wrong is refused before a folder is made or a simulator built.
     this.check()
+    if resume is not None:
+        this.check_resumable()
     total = this.recipe.steps
     again = f"tenzo train --resume {this.folder}"
     with console.status("starting the machine (the simulator is built once, in a minute or two)"):
@@ -132,7 +145,9 @@ def verify(run: RunFolder, json_file: Json = None) -> None:
 def predict(
     run: RunFolder,
     data: Samples = None,
-    output: Annotated[Path | None, typer.Option(help="CSV file for the predictions; default: the terminal.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(callback=_writable, help="CSV file for the predictions; default: the terminal.")
+    ] = None,
     device: DeviceName = "model",
     json_file: Json = None,
 ) -> None:
@@ -176,7 +191,7 @@ def evaluate(run: RunFolder, data: Samples = None, device: DeviceName = "model",
 @app.command()
 def estimate(
     source: Source,
-    clock: Annotated[float | None, typer.Option(help="Clock in MHz instead of the recipe's.")] = None,
+    clock: Annotated[float | None, typer.Option(min=0.001, help="Clock in MHz instead of the recipe's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     json_file: Json = None,
 ) -> None:
@@ -248,7 +263,9 @@ def plan(
 def trace(
     source: Source,
     samples: Annotated[int, typer.Option(min=1, help="Number of test samples, at most one a lane.")] = 1,
-    waveform: Annotated[Path | None, typer.Option(help="Record a VCD waveform; needs --device sim.")] = None,
+    waveform: Annotated[
+        Path | None, typer.Option(callback=_writable, help="Record a VCD waveform; needs --device sim.")
+    ] = None,
     device: DeviceName = "model",
     json_file: Json = None,
 ) -> None:
@@ -260,9 +277,12 @@ def trace(
     from .transport import open_transport
 
     recipe = _recipe(source)
-    planned = recipe.trainer().plan
+    trainer = recipe.trainer()
+    planned = trainer.plan
     if source.is_dir():
-        weights = planned.unpack(Checkpoint.load(source / CHECKPOINT).masters)
+        reached = Checkpoint.load(source / CHECKPOINT)
+        trainer.check_checkpoint(reached)
+        weights = planned.unpack(reached.masters)
     else:
         weights = planned.unpack(planned.pack(recipe.network.initial_weights(recipe.seed)))
     x = recipe.dataset.load(recipe.seed).x_test[:samples]

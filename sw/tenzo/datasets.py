@@ -6,6 +6,7 @@ Inputs are float64 in a range that the machine's input words hold: pixels from 0
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zipfile
@@ -21,6 +22,8 @@ DATA_VARIABLE = "TENZO_DATA"
 _IMAGES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
 _LABELS = ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 _CLASSES = 10
+#: Whole numbers in a CSV file from here on are values: they are not exact any more.
+_LARGEST_LABEL = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,7 @@ class Dataset:
                     f"{where}: inputs of shape {x.shape} and targets of shape {y.shape} do not belong together; "
                     "inputs are [samples, inputs], targets labels [samples] or values [samples, outputs]"
                 )
-            for name, values in (("inputs", x), ("targets", y)):
-                bad = np.argwhere(~np.isfinite(values))
-                if len(bad):
-                    at = ", ".join(map(str, bad[0]))
-                    raise ValueError(
-                        f"{where}: {len(bad)} {name} are not finite, the first at [{at}]; remove or fill them"
-                    )
+            _check_finite(where, x, y)
             if self.classes and not 0 <= y.min() <= y.max() < self.classes:
                 raise ValueError(
                     f"{where}: labels reach from {y.min()} to {y.max()}; 0 to {self.classes - 1} are allowed for "
@@ -158,7 +155,7 @@ def csv(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
             )
     table = np.array(rows, dtype=np.float64)
     y = table[:, -1]
-    if np.isfinite(y).all() and (y == np.floor(y)).all():
+    if (np.abs(y) < _LARGEST_LABEL).all() and (y == np.floor(y)).all():
         y = y.astype(np.int64)
     return _user_data(table[:, :-1], y, str(path), seed, test_share)
 
@@ -169,7 +166,10 @@ def npz(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
     Targets of an integer type are labels, others are values.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array, as np.save writes it; use np.savez")
+        with file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an NPZ file: {error}") from None
@@ -193,6 +193,14 @@ def npz(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
     return Dataset(x_train, y_train, x_test, y_test, classes, str(path))
 
 
+def _check_finite(where: str, x: np.ndarray, y: np.ndarray) -> None:
+    for name, values in (("inputs", x), ("targets", y)):
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            at = ", ".join(map(str, bad[0]))
+            raise ValueError(f"{where}: {len(bad)} {name} are not finite, the first at [{at}]; remove or fill them")
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -206,7 +214,7 @@ def _is_numeric(array: np.ndarray) -> bool:
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    return x.reshape(len(x), -1)
+    return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def _classes(y: np.ndarray) -> int:
@@ -219,6 +227,8 @@ def _targets(y: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _user_data(x: np.ndarray, y: np.ndarray, name: str, seed: int, test_share: float) -> Dataset:
+    # Before the split, so that the place is that in the file.
+    _check_finite(name, x, y)
     classes = _classes(y)
     dataset = _split(_flat(x), _targets(y, classes), classes, name, seed, test_share)
     x_train, x_test = _scaled(dataset.x_train, dataset.x_test)

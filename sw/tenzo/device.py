@@ -410,4 +410,7 @@ def _differences(expected: Config, found: Config) -> str:
         for field in fields(Config)
         if getattr(found, field.name) != getattr(expected, field.name)
     ]
-    return f"the device has another configuration than expected: {', '.join(differences)}"
+    return (
+        f"the device has another configuration than expected: {', '.join(differences)}; take another device, or a "
+        "recipe for this machine"
+    )

@@ -30,6 +30,12 @@ def dequantise(words: np.ndarray, fraction: int) -> np.ndarray:
     return np.ldexp(np.asarray(words, dtype=np.float64), -fraction)
 
 
+def _check_fractions(**fractions: int) -> None:
+    for name, value in fractions.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 31:
+            raise ValueError(f"{name}={value!r} is not possible: 0 to 31 fraction bits")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerFormat:
     """Fraction bits of a layer's results."""
@@ -41,6 +47,9 @@ class LayerFormat:
     output: int
     """Results of the function. Equal to ``total`` where there is none, or ReLU."""
 
+    def __post_init__(self) -> None:
+        _check_fractions(inner=self.inner, total=self.total, output=self.output)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Formats:
@@ -51,6 +60,9 @@ class Formats:
     weights: int
     """Effective words of cores and biases; masters have ``config.master_extra`` more."""
     layers: tuple[LayerFormat, ...]
+
+    def __post_init__(self) -> None:
+        _check_fractions(inputs=self.inputs, weights=self.weights)
 
     @classmethod
     def default(cls, network: Network, config: Config) -> Formats:
@@ -84,7 +96,8 @@ class Formats:
     def from_dict(cls, document: dict[str, Any]) -> Formats:
         """The formats of ``to_dict``."""
         layers = tuple(LayerFormat(**layer) for layer in document["layers"])
-        return cls(inputs=document["inputs"], weights=document["weights"], layers=layers)
+        values = {name: value for name, value in document.items() if name != "layers"}
+        return cls(**values, layers=layers)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
 
 def memory_map(config: Config) -> list[Memory]:
-    """All memories, in the order of the manual's table."""
+    """All memories that programs, data and the link use; not the constants and queues inside of blocks."""
     weights = config.weight_rows * config.columns
     entries = config.lanes * config.tables << config.table_bits
     return [
@@ -39,8 +39,11 @@ def memory_map(config: Config) -> list[Memory]:
         Memory("target, 2 halves", 2 * config.target_depth, config.word),
         Memory("table value", entries, config.word),
         Memory("table slope", entries, config.word + 1),
+        Memory("outputs, 2 groups", 2 * config.lanes * config.outputs, config.word),
         Memory("loss slots", config.losses, LOSS_WORD),
+        Memory("coefficients", config.losses, config.momentum_word),
         Memory("history", config.history, LOSS_WORD + _CORRECT_WORD),
+        Memory("packets, 2 slots", 2 * config.packet, 8),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -292,19 +293,29 @@ class Network:
         unknown = document.keys() - {"loss", "layers"}
         if unknown or "layers" not in document:
             raise ValueError(f"a network has layers and a loss; {sorted(unknown) or 'no layers'} given")
-        layers = [_layer(index, dict(item)) for index, item in enumerate(document["layers"])]
+        if not isinstance(document["layers"], Sequence) or isinstance(document["layers"], str):
+            raise ValueError(f"layers={document['layers']!r} is not possible: a list of tables, each with its kind")
+        layers = [_layer(index, item) for index, item in enumerate(document["layers"])]
         return cls(layers, document.get("loss", "cross_entropy"))
 
 
 _LAYERS: dict[str, Callable[..., TT | Function]] = {"tt": TT, "dense": Dense, **FUNCTIONS}
 
 
-def _layer(index: int, document: dict[str, Any]) -> TT | Function:
-    kind = document.pop("kind", None)
+def _layer(index: int, document: Mapping[str, Any]) -> TT | Function:
+    if not isinstance(document, Mapping):
+        raise ValueError(f'layers[{index}] is {document!r}, not a table such as {{ kind = "relu" }}')
+    values = dict(document)
+    kind = values.pop("kind", None)
     if kind not in _LAYERS:
         raise ValueError(f"layers[{index}] has kind {kind!r}; there are {', '.join(_LAYERS)}")
+    known = inspect.signature(_LAYERS[kind]).parameters
+    unknown = values.keys() - known.keys()
+    if unknown:
+        allowed = ", ".join(known) or "no values"
+        raise ValueError(f"layers[{index}], {kind}: there is no {', '.join(sorted(unknown))}; allowed are {allowed}")
     try:
-        return _LAYERS[kind](**document)
+        return _LAYERS[kind](**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"layers[{index}], {kind}: {error}") from None
 

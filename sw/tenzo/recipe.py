@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,11 +31,26 @@ def _from_table(make: Callable[..., Made]) -> Callable[[Any], Any]:
             return value
         try:
             return make(value)
-        except (TypeError, KeyError) as error:
-            # Python says "__init__() got an unexpected keyword argument": the name is what a person needs.
-            raise ValueError(str(error).partition("() ")[2] or f"{error} is missing") from None
+        except KeyError as error:
+            raise ValueError(f"{error} is missing") from None
+        except TypeError as error:
+            # Python says "__init__() missing 1 required argument": the name is what a person needs.
+            raise ValueError(str(error).partition("() ")[2] or str(error)) from None
 
     return validate
+
+
+def _dataclass(kind: Callable[..., Made]) -> Callable[[Mapping[str, Any]], Made]:
+    """A maker of this dataclass that names what it does not know and what there is."""
+    names = list(signature(kind).parameters)
+
+    def make(table: Mapping[str, Any]) -> Made:
+        unknown = table.keys() - set(names)
+        if unknown:
+            raise ValueError(f"there is no {', '.join(sorted(unknown))}; allowed are {', '.join(names)}")
+        return kind(**table)
+
+    return make
 
 
 def _machine(value: Any) -> Any:
@@ -44,12 +60,12 @@ def _machine(value: Any) -> Any:
 Machine = Annotated[
     Config,
     BeforeValidator(_machine),
-    BeforeValidator(_from_table(lambda table: Config(**table))),
+    BeforeValidator(_from_table(_dataclass(Config))),
     PlainSerializer(asdict),
 ]
 Layers = Annotated[Network, BeforeValidator(_from_table(Network.from_dict)), PlainSerializer(Network.to_dict)]
 Words = Annotated[Formats, BeforeValidator(_from_table(Formats.from_dict)), PlainSerializer(Formats.to_dict)]
-How = Annotated[Settings, BeforeValidator(_from_table(lambda table: Settings(**table))), PlainSerializer(asdict)]
+How = Annotated[Settings, BeforeValidator(_from_table(_dataclass(Settings))), PlainSerializer(asdict)]
 
 
 class Data(BaseModel):
@@ -110,7 +126,7 @@ class Recipe(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{source}, {where}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise ValueError(f"{source}, {where or 'recipe'}: {_said(first)}") from None
 
     def check(self, dataset: Dataset) -> None:
         """Raises ``ValueError`` when the samples are not what the network takes and gives."""
@@ -138,3 +154,13 @@ class Recipe(BaseModel):
             steps=self.steps,
             seed=self.seed,
         )
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, with what was given and what is allowed."""
+    if error["type"] == "extra_forbidden":
+        known = (Data if len(error["loc"]) > 1 else Recipe).model_fields
+        return f"there is no such value; allowed are {', '.join(known)}"
+    if error["type"] in ("value_error", "missing"):
+        return error["msg"].removeprefix("Value error, ")
+    return f"{error['msg']}; {error['input']!r} given"

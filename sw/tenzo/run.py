@@ -74,11 +74,15 @@ class Run:
         path = folder / report.CONFIG
         try:
             document = json.loads(path.read_text())
+            if not isinstance(document, dict) or not isinstance(document["device"], str):
+                raise TypeError("it holds no recipe with the name of a device")
             return cls(folder, Recipe.of(document["recipe"], str(path)), document["device"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{folder} is not the folder of a run: it has no {report.CONFIG}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged: it has no {error}; put a good copy there or train anew") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}; put a good copy there or train anew") from None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -91,6 +95,16 @@ class Run:
         trainer = self.recipe.trainer()
         training_program(trainer.plan, trainer.settings)
         prediction_program(trainer.plan)
+
+    def check_resumable(self) -> None:
+        """Raises ``ValueError`` when the run is finished or its checkpoint is not good to go on from."""
+        if (self.folder / report.REPORT).exists():
+            raise ValueError(
+                f"{self.folder} is finished after {self.recipe.steps} steps: there is nothing to resume; "
+                "train a longer recipe in another folder"
+            )
+        if (self.folder / report.CHECKPOINT).exists():
+            self.recipe.trainer().check_checkpoint(Checkpoint.load(self.folder / report.CHECKPOINT))
 
     def connect(self, device_name: str | None = None, *, waveform: Path | None = None) -> Device:
         """The machine that the run is trained on, or another device of the same configuration."""
@@ -153,6 +167,7 @@ class Run:
         dataset = self.dataset
         with self.connect("model") as model:
             trainer = self.recipe.trainer(model)
+            trainer.check_checkpoint(reached)
             trainer.restore(start)
             trainer.train(dataset.x_train, dataset.y_train, until=reached.step, on_chunk=on_chunk)
             own = trainer.checkpoint()

@@ -8,7 +8,8 @@ generator's state is, in slot 0 for the step's first query and in slot 1 for the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 
 from tenzo_hw.config import COEFFICIENT_FRACTION, LOSS_FRACTION, RATE_FRACTION
 from tenzo_hw.isa import Batch, Coefficient, Halt, Sweep, SweepKind, Wait
@@ -19,6 +20,12 @@ from .program import Block, Line, Program, Repeat, lines, split
 
 ESTIMATORS = ("rge", "sign-rge")
 SCHEDULES = ("constant", "linear")
+_KINDS = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "text"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,11 @@ class Settings:
             if not ok:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not possible: {allowed}")
 
+        for item in fields(self):
+            value, kind = getattr(self, item.name), type(item.default)
+            accepted, said = _KINDS[kind]
+            # Python takes True for a whole number.
+            require(isinstance(value, accepted) and isinstance(value, bool) == (kind is bool), item.name, said)
         require(self.queries >= 1, "queries", "1 or more")
         require(self.estimator in ESTIMATORS, "estimator", " or ".join(ESTIMATORS))
         require(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))

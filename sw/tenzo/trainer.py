@@ -143,11 +143,7 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on where the checkpoint was made. Raises ``CheckpointError`` when it is of another run."""
-        own = self._identity()
-        for name in own.keys() | checkpoint.run.keys():
-            if own.get(name) != checkpoint.run.get(name):
-                found, wanted = checkpoint.run.get(name), own.get(name)
-                raise CheckpointError(f"the checkpoint is of another run: its {name} is {found} instead of {wanted}")
+        self.check_checkpoint(checkpoint)
         self._prepare()
         device = self.device
         device.write_masters(checkpoint.masters.astype(np.int64))
@@ -157,6 +153,17 @@ class Trainer:
         device.rate_step = checkpoint.rate_step
         device.scale = checkpoint.scale
         self._record(checkpoint.step, checkpoint.losses, checkpoint.correct, checkpoint.runs)
+
+    def check_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Raises ``CheckpointError`` when the checkpoint is of another run."""
+        own = self._identity()
+        for name in own.keys() | checkpoint.run.keys():
+            if own.get(name) != checkpoint.run.get(name):
+                found, wanted = checkpoint.run.get(name), own.get(name)
+                raise CheckpointError(
+                    f"the checkpoint is of another run: its {name} is {found} instead of {wanted}; put this run's own "
+                    "there or train anew"
+                )
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -101,6 +101,40 @@ def test_interrupt_saves_and_resume_goes_on_to_the_same_bits(monkeypatch) -> Non
     tenzo("verify", "runs/stopped")
 
 
+def test_a_finished_run_stays_as_it_is() -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "4")
+    tenzo("verify", "runs/small")
+    before = {path.name: path.read_bytes() for path in Path("runs/small").iterdir()}
+    assert "finished after 4 steps" in tenzo("train", "--resume", "runs/small", code=2)
+    assert {path.name: path.read_bytes() for path in Path("runs/small").iterdir()} == before
+
+
+def test_a_damaged_or_foreign_run_is_refused_in_one_line() -> None:
+    tenzo("train", "--recipe", "small.toml", "--steps", "4")
+    tenzo("train", "--recipe", "small.toml", "--steps", "4", "--seed", "1", "--run", "runs/other")
+    run = Path("runs/small")
+    (run / report.REPORT).unlink()
+    good, foreign = ((path / report.CHECKPOINT).read_bytes() for path in (run, Path("runs/other")))
+    for data, message in ((good[:500], "is damaged"), (foreign, "its seed is 1 instead of 0")):
+        (run / report.CHECKPOINT).write_bytes(data)
+        for command in (("train", "--resume"), ("trace",), ("predict",)):
+            said = tenzo(*command, "runs/small", code=2)
+            assert message in said
+            assert said.count("\n") == 1
+        assert (run / report.CHECKPOINT).read_bytes() == data
+    assert "its seed is 1 instead of 0" in tenzo("verify", "runs/small", code=2)
+    config = json.loads((run / report.CONFIG).read_text())
+    for text in ("[]", "{", json.dumps(config | {"device": 3}), json.dumps({"device": "model"})):
+        (run / report.CONFIG).write_text(text)
+        assert "config.json is damaged" in tenzo("train", "--resume", "runs/small", code=2)
+
+
+def test_an_error_keeps_its_brackets() -> None:
+    np.savez("wrong.npz", x=np.zeros((9, 64)), y=np.zeros((9, 2), dtype=np.int64))
+    Path("small.toml").write_text(RECIPE.replace('"digits"', '"wrong.npz"'))
+    assert "inputs are [samples, inputs]" in tenzo("train", "--recipe", "small.toml", code=2)
+
+
 def test_predict_and_evaluate_agree() -> None:
     tenzo("train", "--recipe", "small.toml", "--steps", "8")
     tenzo("predict", "runs/small", "--output", "labels.csv", "--json", "outputs.json")
@@ -157,6 +191,8 @@ def test_bench_leaves_its_result() -> None:
         (("train", "--recipe", "small.toml", "--device", "serial:/dev/none"), "cannot be opened"),
         (("train", "--recipe", "small.toml", "--steps", "0"), "steps"),
         (("train", "--resume", "runs/none"), "not the folder of a run"),
+        (("train", "--resume", "small.toml"), "not the folder of a run"),
+        (("train", "--recipe", "small.toml", "--json", "none/out.json"), "there is no folder none"),
         (("verify", "runs/none"), "not the folder of a run"),
         (("trace", "small.toml", "--samples", "3"), "1 to 2, one a lane"),
         (("trace", "small.toml", "--waveform", "wave.vcd"), "no waveform"),

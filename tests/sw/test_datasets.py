@@ -107,7 +107,7 @@ def test_csv(tmp_path: Path) -> None:
         ("a,b\n", "holds no samples"),
         ("1,2\n3\n", "row 2 is not 2 numbers"),
         ("1,2\n3,x\n", "row 2 is not 2 numbers"),
-        ("1,0\nnan,1\n2,0\n", "inputs are not finite"),
+        ("1,0\nnan,1\n2,0\n", r"1 inputs are not finite, the first at \[1, 0\]"),
         ("1,-3\n2,-1\n4,-2", "labels reach from -"),
     ],
 )
@@ -146,10 +146,25 @@ def test_wrong_npz(tmp_path: Path) -> None:
         ({"x": np.zeros((3, 2)), "y": np.array(["a", "b", "c"])}, "y must be arrays of numbers"),
         ({"x": np.zeros((3, 2)), "y": np.zeros(4, dtype=int)}, "3 inputs and 4 targets"),
         ({"x": np.array([[0, np.inf]] * 3), "y": np.zeros(3, dtype=int)}, "are not finite"),
+        ({"x": np.diag([0, 0, np.nan, 0]), "y": np.zeros(4, dtype=int)}, r"the first at \[2, 2\]"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, "0 inputs and 0 targets"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(ValueError, match=said):
             npz(path)
+
+
+def test_an_npy_file_is_no_npz_file(tmp_path: Path) -> None:
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros((4, 2)))
+    with pytest.raises(ValueError, match="holds a single array"):
+        npz(tmp_path / "one.npz")
+
+
+def test_whole_numbers_too_large_for_labels_are_values(tmp_path: Path) -> None:
+    path = tmp_path / "far.csv"
+    path.write_text("1,1e30\n2,3\n3,4\n")
+    assert csv(path).classes == 0
 
 
 def test_unknown_names() -> None:

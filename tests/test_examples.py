@@ -1,9 +1,11 @@
-"""The README's Python example runs as it stands."""
+"""The README's Python example and the scripts in examples/ run as they stand, and learn."""
 
 import re
+import runpy
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 
 
 def test_python_example(capsys) -> None:
@@ -12,3 +14,7 @@ def test_python_example(capsys) -> None:
     score, cycles = capsys.readouterr().out.split()
     assert float(score) > 0.7
     assert int(cycles) > 0
+
+
+def test_spirals() -> None:
+    assert runpy.run_path(str(ROOT / "examples" / "spirals.py"))["main"]() > 0.95

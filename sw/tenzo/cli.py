@@ -58,7 +58,8 @@ DeviceName = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 Source = Annotated[Path, typer.Argument(help="A recipe (TOML) or a run's folder.", show_default=False)]
 Samples = Annotated[
-    str | None, typer.Option("--data", help="Another dataset than the run's: a name, or a CSV or NPZ file.")
+    Path | None,
+    typer.Option("--data", help="Samples of your own: rows of inputs in a CSV file, or x in an NPZ file; no labels."),
 ]
 
 
@@ -151,15 +152,17 @@ def predict(
     device: DeviceName = "model",
     json_file: Json = None,
 ) -> None:
-    """Compute a trained network's outputs for the test samples."""
+    """Compute a trained network's outputs for the test samples, or for your own."""
     import numpy as np
 
+    from . import datasets
     from .run import Run
 
     this = Run.open(run)
-    samples = _dataset(this, data)
+    samples = _dataset(this)
+    x = samples.x_test if data is None else samples.prepared(datasets.inputs(data))
     with this.connect(device) as machine:
-        outputs = this.restored(machine).predict(samples.x_test)
+        outputs = this.restored(machine).predict(x)
     values = outputs.argmax(axis=1)[:, None] if samples.classes else outputs
     names = ["label"] if samples.classes else [f"output{index}" for index in range(values.shape[1])]
     lines = [",".join(names), *(",".join(f"{value:g}" for value in row) for row in values)]
@@ -171,12 +174,12 @@ def predict(
 
 
 @app.command()
-def evaluate(run: RunFolder, data: Samples = None, device: DeviceName = "model", json_file: Json = None) -> None:
+def evaluate(run: RunFolder, device: DeviceName = "model", json_file: Json = None) -> None:
     """Measure a trained network on the machine: accuracy, or R² of values."""
     from .run import Run
 
     this = Run.open(run)
-    samples = _dataset(this, data)
+    samples = _dataset(this)
     with this.connect(device) as machine:
         trainer = this.restored(machine)
         scores = {
@@ -381,9 +384,8 @@ def _recipe(source: Path) -> Any:
     return Run.open(source).recipe if source.is_dir() else Recipe.load(source)
 
 
-def _dataset(run: Any, name: str | None) -> Any:
-    data = run.recipe.dataset if name is None else run.recipe.dataset.model_copy(update={"name": name})
-    dataset = data.load(run.recipe.seed)
+def _dataset(run: Any) -> Any:
+    dataset = run.recipe.dataset.load(run.recipe.seed)
     run.recipe.check(dataset)
     return dataset
 

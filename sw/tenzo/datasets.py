@@ -22,6 +22,8 @@ DATA_VARIABLE = "TENZO_DATA"
 _IMAGES = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
 _LABELS = ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 _CLASSES = 10
+#: Largest values of a pixel.
+_DIGITS_SCALE, _BYTE_SCALE = 16.0, 255.0
 #: Whole numbers in a CSV file from here on are values: they are not exact any more.
 _LARGEST_LABEL = 2.0**53
 
@@ -68,6 +70,9 @@ class Dataset:
     classes: int
     """0 for targets that are values."""
     name: str
+    offset: float | np.ndarray = 0.0
+    """What was taken off the inputs as they came, before they were divided by ``scale``."""
+    scale: float | np.ndarray = 1.0
 
     def __post_init__(self) -> None:
         for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
@@ -93,7 +98,27 @@ class Dataset:
     def standardised(self) -> Dataset:
         """Inputs of mean 0 and deviation 1: one mean and one deviation for all, those of the train inputs."""
         mean, deviation = self.x_train.mean(), self.x_train.std() or 1.0
-        return replace(self, x_train=(self.x_train - mean) / deviation, x_test=(self.x_test - mean) / deviation)
+        return replace(
+            self,
+            x_train=(self.x_train - mean) / deviation,
+            x_test=(self.x_test - mean) / deviation,
+            offset=self.offset + mean * self.scale,
+            scale=self.scale * deviation,
+        )
+
+    def prepared(self, inputs: np.ndarray) -> np.ndarray:
+        """Other samples' inputs [samples, inputs] as they came, scaled as the train inputs were.
+
+        Raises ``ValueError`` when they have another number of inputs or are not finite.
+        """
+        wanted = self.x_train.shape[1]
+        if inputs.ndim != 2 or inputs.shape[1] != wanted:
+            raise ValueError(
+                f"inputs of shape {inputs.shape} given; {self.name} has {wanted} a sample, so (samples, {wanted}) "
+                "without labels is wanted"
+            )
+        _check_finite("the samples given", inputs, np.zeros(0))
+        return (inputs - self.offset) / self.scale
 
 
 def load(name: str, folder: Path | None = None, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
@@ -122,7 +147,9 @@ def digits(seed: int = 0) -> Dataset:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    return _split(np.asarray(x) / 16.0, np.asarray(y, dtype=np.int64), _CLASSES, "digits", seed, 360 / len(x))
+    labels = np.asarray(y, dtype=np.int64)
+    dataset = _split(np.asarray(x) / _DIGITS_SCALE, labels, _CLASSES, "digits", seed, 360 / len(x))
+    return replace(dataset, scale=_DIGITS_SCALE)
 
 
 def idx(name: str, folder: Path | None = None) -> Dataset:
@@ -132,13 +159,31 @@ def idx(name: str, folder: Path | None = None) -> Dataset:
     paths = {file: _find(folder, name, file) if folder else _download(name, file) for file in (*_IMAGES, *_LABELS)}
     images = [_read_idx(paths[file], dimensions=3) for file in _IMAGES]
     labels = [_read_idx(paths[file], dimensions=1) for file in _LABELS]
-    x_train, x_test = (pixels.reshape(len(pixels), -1) / 255.0 for pixels in images)
+    x_train, x_test = (pixels.reshape(len(pixels), -1) / _BYTE_SCALE for pixels in images)
     y_train, y_test = (values.astype(np.int64) for values in labels)
-    return Dataset(x_train, y_train, x_test, y_test, _CLASSES, name)
+    return Dataset(x_train, y_train, x_test, y_test, _CLASSES, name, scale=_BYTE_SCALE)
 
 
 def csv(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
     """Rows of numbers, the last of them the label, or a value where not all are whole; a first row may be a heading."""
+    table = _read_csv(path, columns=2)
+    y = table[:, -1]
+    if (np.abs(y) < _LARGEST_LABEL).all() and (y == np.floor(y)).all():
+        y = y.astype(np.int64)
+    return _user_data(table[:, :-1], y, str(path), seed, test_share)
+
+
+def inputs(path: Path) -> np.ndarray:
+    """Inputs [samples, inputs] without labels: the rows of a CSV file, or the array x of an NPZ file."""
+    if path.suffix == ".csv":
+        return _read_csv(path, columns=1)
+    arrays = _read_npz(path)
+    if "x" not in arrays or not _is_numeric(arrays["x"]):
+        raise ValueError(f"{path} holds {', '.join(arrays)}; wanted is x, an array of numbers with one sample a row")
+    return _flat(arrays["x"])
+
+
+def _read_csv(path: Path, columns: int) -> np.ndarray:
     try:
         text = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -146,18 +191,14 @@ def csv(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
     rows = [line.split(",") for line in text if line.strip()]
     if rows and not any(_is_number(value) for value in rows[0]):
         rows = rows[1:]
-    if not rows or len(rows[0]) < 2:
-        raise ValueError(f"{path} holds no samples: a row has numbers divided by commas, the last one its label")
+    if not rows or len(rows[0]) < columns:
+        raise ValueError(f"{path} holds no samples: a row has {columns} or more numbers divided by commas")
     for number, row in enumerate(rows, start=len(text) - len(rows) + 1):
         if len(row) != len(rows[0]) or not all(map(_is_number, row)):
             raise ValueError(
                 f"{path}: row {number} is not {len(rows[0])} numbers divided by commas, as the first one is"
             )
-    table = np.array(rows, dtype=np.float64)
-    y = table[:, -1]
-    if (np.abs(y) < _LARGEST_LABEL).all() and (y == np.floor(y)).all():
-        y = y.astype(np.int64)
-    return _user_data(table[:, :-1], y, str(path), seed, test_share)
+    return np.array(rows, dtype=np.float64)
 
 
 def npz(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
@@ -165,14 +206,7 @@ def npz(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
 
     Targets of an integer type are labels, others are values.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array, as np.save writes it; use np.savez")
-        with file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as an NPZ file: {error}") from None
+    arrays = _read_npz(path)
     for names in (("x", "y"), ("x_train", "y_train", "x_test", "y_test")):
         if arrays.keys() >= set(names):
             chosen = [arrays[name] for name in names]
@@ -188,9 +222,20 @@ def npz(path: Path, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
         return _user_data(chosen[0], chosen[1], str(path), seed, test_share)
     (x_train, x_test), (y_train, y_test) = (_flat(x) for x in chosen[::2]), chosen[1::2]
     classes = _classes(np.concatenate([y_train.reshape(-1), y_test.reshape(-1)]))
-    x_train, x_test = _scaled(x_train, x_test)
+    scale = _scale(x_train)
     y_train, y_test = (_targets(y, classes) for y in (y_train, y_test))
-    return Dataset(x_train, y_train, x_test, y_test, classes, str(path))
+    return Dataset(x_train / scale, y_train, x_test / scale, y_test, classes, str(path), scale=scale)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array, as np.save writes it; use np.savez")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as an NPZ file: {error}") from None
 
 
 def _check_finite(where: str, x: np.ndarray, y: np.ndarray) -> None:
@@ -231,17 +276,17 @@ def _user_data(x: np.ndarray, y: np.ndarray, name: str, seed: int, test_share: f
     _check_finite(name, x, y)
     classes = _classes(y)
     dataset = _split(_flat(x), _targets(y, classes), classes, name, seed, test_share)
-    x_train, x_test = _scaled(dataset.x_train, dataset.x_test)
-    return Dataset(x_train, dataset.y_train, x_test, dataset.y_test, classes, name)
+    scale = _scale(dataset.x_train)
+    return replace(dataset, x_train=dataset.x_train / scale, x_test=dataset.x_test / scale, scale=scale)
 
 
-def _scaled(x_train: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes from 0 to 1; every other column from -1 to 1 over the train samples."""
+def _scale(x_train: np.ndarray) -> float | np.ndarray:
+    """What brings bytes to 0 to 1, and every other column to -1 to 1 over the train samples."""
     if x_train.dtype == np.uint8:
-        return x_train / 255.0, x_test / 255.0
+        return _BYTE_SCALE
     largest = np.fmax.reduce(np.abs(x_train.astype(np.float64)), axis=0, initial=0.0)
     largest[largest == 0] = 1.0
-    return x_train / largest, x_test / largest
+    return largest
 
 
 def _split(x: np.ndarray, y: np.ndarray, classes: int, name: str, seed: int, test_share: float) -> Dataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tenzo.datasets import DATA_VARIABLE, Dataset, csv, digits, load, npz
+from tenzo.datasets import DATA_VARIABLE, Dataset, csv, digits, inputs, load, npz
 
 FILES = {
     "train-images-idx3-ubyte": (20, 28, 28),
@@ -178,3 +178,19 @@ def test_parts_must_belong_together() -> None:
         Dataset(x, y[:3], x, y, 2, "mine")
     with pytest.raises(ValueError, match="train samples have 2 inputs"):
         Dataset(x, y, np.zeros((4, 3)), y, 2, "mine")
+
+
+def test_own_samples_are_scaled_as_the_train_samples_were(tmp_path) -> None:
+    raw = np.array([[0.0, 5.0], [2.0, -10.0], [4.0, 2.0], [1.0, 1.0], [3.0, 7.0]])
+    rows = np.column_stack([raw, [0, 1, 0, 1, 1]])
+    table, own = tmp_path / "train.csv", tmp_path / "own.csv"
+    table.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    own.write_text("\n".join(",".join(map(str, row)) for row in raw))
+    np.savez(tmp_path / "own.npz", x=raw)
+    for dataset in (load(str(table)), load(str(table)).standardised()):
+        given = np.concatenate([dataset.x_train, dataset.x_test])
+        for path in (own, tmp_path / "own.npz"):
+            prepared = dataset.prepared(inputs(path))
+            np.testing.assert_allclose(np.sort(prepared, axis=0), np.sort(given, axis=0), atol=1e-12)
+    with pytest.raises(ValueError, match=r"inputs of shape \(5, 3\) given; .* has 2 a sample"):
+        load(str(table)).prepared(inputs(table))

@@ -5,8 +5,8 @@ state-transition matrices", Journal of VLSI Signal Processing 47, 2007): a linea
 next state bit is the XOR of at most four state bits, so it costs one 4-input LUT and one flip-flop a bit. This one has
 64 bits and the full period of 2^64-1. One step is one row of signs: those are the low bits of the new state.
 
-A linear generator must never be seeded linearly (the signs of related seeds multiply to constants); ``seed_state``
-hashes, and everything within a step comes from one long stream.
+A linear generator must never be seeded linearly (the signs of related seeds multiply to constants): the host hashes the
+run's seed, and everything after comes from one long stream.
 """
 
 from __future__ import annotations
@@ -110,19 +110,6 @@ def signs(state: int, rows: int, columns: int) -> tuple[np.ndarray, int]:
     masks, last = _sign_masks(rows, columns)
     parity = np.bitwise_count(masks & np.uint64(state)) & 1
     return 1 - 2 * parity.astype(np.int8), _apply(last, state)
-
-
-def seed_state(seed: int, *stream: int) -> int:
-    """A generator state, never zero, for ``seed`` and any numbers that name a stream of it (0 to 2^64-1 each).
-
-    Nearby arguments give unrelated states. Raises ``ValueError`` for numbers outside of 64 bits.
-    """
-    state = 0
-    for value in (seed, *stream):
-        if not 0 <= value <= _MASK:
-            raise ValueError(f"{value} cannot be a seed: use 0 to 2**64-1")
-        state = _hash(_hash(value) ^ state)
-    return state or 1
 
 
 class PerturbationGenerator(wiring.Component):

@@ -10,6 +10,26 @@ from tenzo_hw.isa import Activation, Add, Contract, End, Instruction, Loop, Set
 from tenzo_hw.numbers import round_shift, saturate
 
 
+def issued(program: list[Instruction]) -> list[Instruction]:
+    """The instructions of one turn of the loops of count 0, as they are issued, without the loops."""
+    order: list[Instruction] = []
+    at, loops = 0, []
+    while at < len(program):
+        instruction = program[at]
+        if isinstance(instruction, Loop):
+            loops.append([at, instruction.count or 1])
+        elif isinstance(instruction, End):
+            loops[-1][1] -= 1
+            if loops[-1][1]:
+                at = loops[-1][0]
+            else:
+                loops.pop()
+        else:
+            order.append(instruction)
+        at += 1
+    return order
+
+
 class Contractions:
     """Carries out the contractions of a program on all lanes, one row after the other; other units do nothing."""
 
@@ -28,24 +48,13 @@ class Contractions:
     def run(self, program: list[Instruction]) -> None:
         """All instructions, loops of count 0 once."""
         registers = [0] * 8
-        at, loops = 0, []
-        while at < len(program):
-            instruction = program[at]
-            if isinstance(instruction, Loop):
-                loops.append([at, instruction.count or 1])
-            elif isinstance(instruction, End):
-                loops[-1][1] -= 1
-                if loops[-1][1]:
-                    at = loops[-1][0]
-                else:
-                    loops.pop()
-            elif isinstance(instruction, Set):
+        for instruction in issued(program):
+            if isinstance(instruction, Set):
                 registers[instruction.register] = instruction.value
             elif isinstance(instruction, Add):
                 registers[instruction.register] = registers[instruction.register] + instruction.value & 0xFFFF
             elif isinstance(instruction, Contract):
                 self._contract(instruction, registers)
-            at += 1
 
     def _contract(self, contract: Contract, registers: list[int]) -> None:
         base = {

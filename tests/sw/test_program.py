@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import issued
 from tenzo.network import TT, Dense, Network, ReLU, Tanh
 from tenzo.plan import Plan, plan
 from tenzo.program import Line, Program, Repeat, lines, split
@@ -17,10 +18,7 @@ from tenzo_hw.isa import (
     Batch,
     Coefficient,
     Contract,
-    End,
     Halt,
-    Instruction,
-    Loop,
     Loss,
     Set,
     Sweep,
@@ -34,26 +32,6 @@ BIG = preset("ulx3s_85f")
 DIGITS = Network([TT((8, 8), (8, 8), 4), ReLU(), TT((8, 8), (1, 10), 4)])
 MNIST = Network([TT((7, 4, 4, 7), (8, 4, 4, 8), 6), ReLU(), TT((8, 4, 4, 8), (1, 5, 2, 1), 6)])
 SMALL = Network([TT((4, 4), (4, 4), 3), ReLU(), TT((4, 4), (1, 4), 2)])
-
-
-def issued(program: list[Instruction]) -> list[Instruction]:
-    """The instructions of one turn of the loops of count 0, as they are issued, without the loops."""
-    order: list[Instruction] = []
-    at, loops = 0, []
-    while at < len(program):
-        instruction = program[at]
-        if isinstance(instruction, Loop):
-            loops.append([at, instruction.count or 1])
-        elif isinstance(instruction, End):
-            loops[-1][1] -= 1
-            if loops[-1][1]:
-                at = loops[-1][0]
-            else:
-                loops.pop()
-        else:
-            order.append(instruction)
-        at += 1
-    return order
 
 
 class Directions:

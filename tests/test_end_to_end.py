@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tenzo.device import Device
 from tenzo.network import TT, Network, ReLU
-from tenzo.step import Settings
+from tenzo.settings import Settings
 from tenzo.trainer import Trainer
 from tenzo.transport import open_transport
 from tenzo_hw.config import preset

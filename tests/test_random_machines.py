@@ -29,6 +29,7 @@ def random_machine(rng: random.Random) -> Config:
         momentum_word=rng.randint(18, 32),
         lane_depth=512,
         weight_rows=256,
+        effective_rows=512,
         tables=rng.randint(1, 2),
         table_bits=rng.randint(3, word - 2),
         packet=rng.choice([64, 128, 256]),

@@ -53,10 +53,17 @@ class Config:
     """Words of target memory a half: labels or targets of one batch."""
     weight_rows: int
     """Rows of C trainable words (master, momentum and two effective words each)."""
+    effective_rows: int
+    """Rows of C effective words: two halves of ``weight_rows``, one being read while the other is perturbed; what is
+    beyond them is room for what the engine itself forms, such as the dense form of a layer."""
     outputs: int
     """Largest number of network outputs that the loss accumulator takes."""
+    output_word: int
+    """Bits of a network output on its way to the loss, and of a target: ``word`` or more."""
+    loss_pipes: int
+    """Samples whose losses are computed at once, each pipe an output a cycle; a divisor of ``lanes``."""
     losses: int
-    """Loss slots: evaluations of one step (two a query when two-sided)."""
+    """Loss slots: evaluations of one step (two a query when two-sided, one a word with coordinate-wise differences)."""
     history: int
     """Steps whose loss is remembered for the host."""
     program_depth: int
@@ -88,14 +95,21 @@ class Config:
             ("batch_depth", 16, 1 << 15),
             ("target_depth", 16, 1 << 15),
             ("weight_rows", 16, 1 << 14),
+            ("effective_rows", 2 * self.weight_rows, 1 << 15),
             ("outputs", 2, 128),
-            ("losses", 4, 1 << 10),
+            ("losses", 4, 1 << 13),
             ("history", 4, 1 << 12),
             ("program_depth", 64, 1 << 15),
             ("packet", 64, 1 << 10),
         ):
             value = getattr(self, name)
             require(low <= value <= high and value & (value - 1) == 0, name, f"a power of two from {low} to {high}")
+        require(self.word <= self.output_word <= 24, "output_word", f"word={self.word} to 24 bits")
+        require(
+            self.loss_pipes >= 1 and self.lanes % self.loss_pipes == 0,
+            "loss_pipes",
+            f"a divisor of lanes={self.lanes}",
+        )
         require(0 <= self.tables <= 4, "tables", "0 to 4")
         require(3 <= self.table_bits <= self.word - 1, "table_bits", f"3 to word-1={self.word - 1}")
 
@@ -103,6 +117,16 @@ class Config:
     def multipliers(self) -> int:
         """L x C: multiply-accumulates a cycle."""
         return self.lanes * self.columns
+
+    @property
+    def lane_bank(self) -> int:
+        """Words of each of the two banks of a lane's memory: environments are read from the upper one."""
+        return self.lane_depth // 2
+
+    @property
+    def loss_lanes(self) -> int:
+        """Lanes that one loss pipe serves, one after the other."""
+        return self.lanes // self.loss_pipes
 
     @property
     def accumulator(self) -> int:
@@ -113,11 +137,6 @@ class Config:
     def master_extra(self) -> int:
         """Fraction bits that a master has below its effective word."""
         return self.master_word - self.word
-
-    @property
-    def effective_rows(self) -> int:
-        """Rows of effective words: two halves, one being read while the other is perturbed."""
-        return 2 * self.weight_rows
 
     def replace(self, **changes: int) -> Config:
         """The same machine with some values changed."""
@@ -147,8 +166,11 @@ _TINY = Config(
     batch_depth=128,
     target_depth=64,
     weight_rows=128,
+    effective_rows=512,
     outputs=16,
-    losses=32,
+    output_word=16,
+    loss_pipes=1,
+    losses=512,
     history=16,
     program_depth=1024,
     tables=1,
@@ -167,8 +189,11 @@ _ULX3S_85F = Config(
     batch_depth=4096,
     target_depth=512,
     weight_rows=1024,
+    effective_rows=4096,
     outputs=16,
-    losses=64,
+    output_word=18,
+    loss_pipes=8,
+    losses=4096,
     history=256,
     program_depth=2048,
     tables=2,
@@ -186,13 +211,19 @@ PRESETS: dict[str, Config] = {
         lane_depth=1024,
         batch_depth=1024,
         target_depth=128,
+        loss_pipes=2,
+        losses=2048,
         weight_rows=512,
+        effective_rows=2048,
         tables=1,
         table_bits=6,
     ),
     "ulx3s_85f": _ULX3S_85F,
+    "ulx3s_85f_10": _ULX3S_85F.replace(columns=10, loss_pipes=16, effective_rows=2048),
 }
-"""Named machines: ``tiny`` for tests, ``small`` for boards with few multipliers, ``ulx3s_85f`` for the ULX3S 85F."""
+"""Named machines: ``tiny`` for tests, ``small`` for boards with few multipliers, ``ulx3s_85f`` for the ULX3S 85F.
+
+``ulx3s_85f_10`` has a column for each of ten classes, which is what coordinate-wise training is busiest with."""
 
 
 def preset(name: str) -> Config:

@@ -10,7 +10,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
-from .isa import Activation
+from .isa import Activation, Base
 from .loop_nest import tile_layout
 from .timing import epilogue_latency
 
@@ -20,12 +20,18 @@ def write_layout(config: Config) -> StructLayout:
     return StructLayout({"store": 1, "capture": 1, "address": range(config.lane_depth)})
 
 
+def outcome_layout(config: Config) -> StructLayout:
+    """What the loss accumulator does with lane 0's result, and the slot of a difference."""
+    return StructLayout({"slot": range(config.losses), "base": Base})
+
+
 class Drain(wiring.Component):
     """Drains ``tile`` from the cycle after ``start`` on, one result a cycle; the nest never starts it too early.
 
     ``shift`` and ``activation`` are those of the result that enters lane 0's epilogue in the next cycle; ``write`` says
-    what to do with it when it has come out, ``epilogue_latency`` cycles later. ``fault`` strobes instead of a write
-    outside of the lane memory, and nothing started before is written any more; ``odd`` is then that of its tile.
+    what to do with it when it has come out, ``epilogue_latency`` cycles later, and ``outcome`` what becomes of it in
+    the loss. ``fault`` strobes instead of a write outside of the lane memory or a difference without a slot, and
+    nothing started before is written any more; ``odd`` is then that of its tile.
     """
 
     def __init__(self, *, config: Config) -> None:
@@ -38,6 +44,7 @@ class Drain(wiring.Component):
                 "shift": Out(tile["shift"].width),
                 "activation": Out(Activation),
                 "write": Out(write_layout(config)),
+                "outcome": Out(outcome_layout(config)),
                 "fault": Out(1),
                 "odd": Out(1),
             }
@@ -59,18 +66,28 @@ class Drain(wiring.Component):
         with m.If(self.start):
             m.d.sync += [tile.eq(self.tile), valid.eq(1)]
 
-        writes = [Signal(self.write.shape(), name=f"write{stage}") for stage in range(epilogue_latency(config))]
-        outside = tile.output[(config.lane_depth - 1).bit_length() :].any()
+        outside_lane, outside_slots = (
+            tile.output[(depth - 1).bit_length() :].any() for depth in (config.lane_depth, config.losses)
+        )
+        has_slot = tile.base == Base.ADD
+        outside = Signal()
+        m.d.comb += outside.eq((tile.store & outside_lane) | (has_slot & outside_slots))
         good = valid & ~self.fault
+        write, outcome = self.write.shape(), self.outcome.shape()
+        writes = [Signal(write, name=f"write{stage}") for stage in range(epilogue_latency(config))]
+        outcomes = [Signal(outcome, name=f"outcome{stage}") for stage in range(epilogue_latency(config))]
         m.d.sync += [
             writes[0].store.eq(good & tile.store & ~outside),
-            writes[0].capture.eq(good & tile.to_loss),
+            writes[0].capture.eq(good & tile.to_loss & ~outside),
             writes[0].address.eq(tile.output),
-            self.fault.eq(good & tile.store & outside),
+            outcomes[0].slot.eq(tile.output),
+            outcomes[0].base.eq(tile.base),
+            self.fault.eq(good & outside),
             self.odd.eq(tile.odd),
-            *(later.eq(earlier) for earlier, later in pairwise(writes)),
         ]
+        for bundle in (writes, outcomes):
+            m.d.sync += [later.eq(earlier) for earlier, later in pairwise(bundle)]
         with m.If(self.fault):
             m.d.sync += valid.eq(0)
-        m.d.comb += self.write.eq(writes[-1])
+        m.d.comb += [self.write.eq(writes[-1]), self.outcome.eq(outcomes[-1])]
         return m

@@ -36,6 +36,16 @@ def model(config: Config, contract: Contract, accumulators: np.ndarray, tables: 
     return saturate(entry[..., 0] + round_shift(step, fraction_bits), config.word)
 
 
+def outcomes(config: Config, contract: Contract, accumulators: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """What goes to the loss: the results of ``model``, without a function before they are saturated to ``word``.
+
+    Then they saturate to ``output_word``.
+    """
+    if contract.activation == Activation.NONE:
+        return saturate(round_shift(accumulators, contract.shift), config.output_word)
+    return model(config, contract, accumulators, tables)
+
+
 class TableWrite(wiring.Signature):
     """The host's writes to the tables: ``value`` or ``slope`` of entry ``address`` := ``data``."""
 
@@ -53,7 +63,8 @@ class TableWrite(wiring.Signature):
 class Epilogue(wiring.Component):
     """``result`` is ``model`` of ``accumulator``, ``shift`` and ``activation``, ``epilogue_latency`` cycles before.
 
-    One result a cycle. Without tables their hardware is left out and the latency is shorter.
+    ``outcome`` is that of ``outcomes`` in the same cycle. One result a cycle. Without tables their hardware is left out
+    and the latency is shorter.
     """
 
     def __init__(self, *, config: Config) -> None:
@@ -65,6 +76,7 @@ class Epilogue(wiring.Component):
                 "activation": In(Activation),
                 "table_write": In(TableWrite(config)),
                 "result": Out(signed(config.word)),
+                "outcome": Out(signed(config.output_word)),
             }
         )
 
@@ -89,27 +101,36 @@ class Epilogue(wiring.Component):
             fine.eq(coarse >> ones),
         ]
         # 3, 4: clamped first to what still saturates after rounding, so that the carry chain is short.
-        clamped = Signal(signed(config.word + 2))
+        clamped = Signal(signed(config.output_word + 2))
         y = Signal(signed(config.word))
+        wide = Signal(signed(config.output_word))
+        rounded = arithmetic.round_shift(clamped, 1)
         m.d.sync += [
-            clamped.eq(arithmetic.saturate(fine, config.word + 2)),
-            y.eq(arithmetic.saturate(arithmetic.round_shift(clamped, 1), config.word)),
+            clamped.eq(arithmetic.saturate(fine, config.output_word + 2)),
+            y.eq(arithmetic.saturate(rounded, config.word)),
+            wide.eq(arithmetic.saturate(rounded, config.output_word)),
         ]
-        # 5: ReLU.
-        plain = Signal.like(y)
-        m.d.sync += plain.eq(Mux((activations[4] == Activation.RELU) & y[-1], 0, y))
+        # 5: ReLU. What has no function stays wide.
+        is_relu = activations[4] == Activation.RELU
+        rectified = Mux(y[-1], 0, y)
+        result, outcome = Mux(is_relu, rectified, y), Mux(is_relu, rectified, wide)
         if not config.tables:
-            m.d.comb += self.result.eq(plain)
+            m.d.sync += [self.result.eq(result), self.outcome.eq(outcome)]
             return m
 
         # 8: the interpolated value. 9: one or the other.
         interpolated = self._interpolate(m, y, activations[4])
-        for stage in range(6, 9):
-            later = Signal.like(y, name=f"plain{stage}")
+        plain: Value = outcome
+        for stage in range(5, 9):
+            later = Signal.like(wide, name=f"plain{stage}")
             m.d.sync += later.eq(plain)
             plain = later
         is_plain = (activations[8] == Activation.NONE) | (activations[8] == Activation.RELU)
-        m.d.sync += self.result.eq(Mux(is_plain, plain, arithmetic.saturate(interpolated, config.word)))
+        curve = arithmetic.saturate(interpolated, config.word)
+        m.d.sync += [
+            self.result.eq(Mux(is_plain, arithmetic.saturate(plain, config.word), curve)),
+            self.outcome.eq(Mux(is_plain, plain, curve)),
+        ]
         return m
 
     def _interpolate(self, m: Module, y: Signal, activation: Value) -> Signal:

@@ -27,6 +27,7 @@ class Opcode(IntEnum):
     LOSS = 7
     COEFFICIENT = 8
     BATCH = 9
+    GATHER = 10
 
 
 class Wait(IntFlag):
@@ -35,7 +36,7 @@ class Wait(IntFlag):
     NONE = 0
     """Nothing."""
     ENGINE = 1
-    """A contraction issued now reads every earlier contraction's results."""
+    """A contraction issued now reads every earlier contraction's results, and every row gathered."""
     SWEEP = 2
     """The last sweep has written its last row."""
     LOSS = 4
@@ -68,6 +69,33 @@ class LossKind(IntEnum):
     """Of the softmax of the outputs, against a label."""
     SQUARED_ERROR = 1
     """Against a target for each output."""
+
+
+class Operand(IntEnum):
+    """What the weights of a contraction's rows are multiplied with."""
+
+    WORD = 0
+    """The word at the activation address."""
+    DIFFERENCE = 1
+    """relu(z + e) - relu(z): z at the activation address in the lower bank of the lane's memory, e at the bias address
+    in the upper one; the sum saturates to ``word``."""
+    STEP = 2
+    """The same with e = ``1 << one``."""
+    IDENTITY = 3
+    """``1 << one`` in the lane whose number is the activation address, else 0."""
+    RELU = 4
+    """relu of the word at the activation address."""
+
+
+class Base(IntEnum):
+    """What the loss accumulator does with a group's outputs besides summing their loss."""
+
+    NONE = 0
+    """Nothing."""
+    KEEP = 1
+    """It keeps them as the base of later differences."""
+    ADD = 2
+    """They are differences: the base is added first, and the losses add to the slots that the output addresses name."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +238,9 @@ def _level_fields() -> dict[str, Bits]:
         places[f"a{level}"] = Bits(word, 16, 16)
         places[f"w{level}"] = Bits(word + 1, 0, 16)
         word += 2
-        if level >= REDUCTION_LEVELS:
+        if level < REDUCTION_LEVELS:
+            places[f"b{level}"] = Bits(word - 1, 16, 16)
+        else:
             places[f"o{level}"] = Bits(word - 1, 16, 16)
             places[f"b{level}"] = Bits(word, 0, 16)
             word += 1
@@ -219,7 +249,9 @@ def _level_fields() -> dict[str, Bits]:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract(Instruction):
-    """One contraction on all lanes at once: ``o[p, c] = f(round(sum_k a[p, k] * w[p, k, c] + bias))``.
+    """One contraction on all lanes at once: ``o[p, c] = f(round(sum_k x[p, k] * w[p, k, c] + bias))``.
+
+    The operands x are words of the lane's memory or what ``operand`` makes of them.
 
     Levels 0 and 1 (innermost first) reduce; levels 2 to 5 walk positions and tiles. A *tile* is one turn of the outer
     levels: ``cols`` results a lane. When level 2 + ``tile_level`` is at its last turn a tile has ``last_cols`` results.
@@ -248,13 +280,21 @@ class Contract(Instruction):
     store: bool = True
     """Results are written to the lane's memory."""
     to_loss: bool = False
-    """Results go to the loss accumulator: one group's outputs, in the order in which they drain."""
+    """Results go to the loss accumulator in the order in which they drain: one group's outputs, before saturation to
+    ``word`` where there is no function. With ``base`` ADD as many groups' as there are, one after the other."""
     bias: bool = False
     """Each tile starts with the bias row times the constant ``1 << one``."""
     one: int = 0
     """Shift of the bias: the activation's fraction bits."""
     b_base: int = 0
-    """Engine row of the first bias."""
+    """Engine row of the first bias; with ``operand`` DIFFERENCE the address of the first e in the upper bank."""
+    operand: Operand = Operand.WORD
+    """What the weights are multiplied with; only WORD goes with ``from_batch`` and ``bias``."""
+    base: Base = Base.NONE
+    """With ``to_loss``: whether the outputs are kept, or are differences that the kept ones are added to. With ADD
+    nothing is stored, and the output address of a group's first result is the number of its loss slot."""
+    pace: int = 0
+    """Fewest cycles from a tile's last row to the next tile's, so that losses keep up."""
     activation: Activation = Activation.NONE
     """Function after rounding and saturation."""
     a_register: int = 0
@@ -288,6 +328,9 @@ class Contract(Instruction):
             "w_register": Bits(2, 4, 3),
             "o_register": Bits(2, 8, 3),
             "b_register": Bits(2, 12, 3),
+            "operand": Bits(2, 16, 3),
+            "base": Bits(2, 19, 2),
+            "pace": Bits(2, 21, 11),
             "w_base": Bits(3, 0, 16),
             "o_base": Bits(3, 16, 16),
             "a_base": Bits(4, 0, 16),
@@ -299,8 +342,11 @@ class Contract(Instruction):
     def __post_init__(self) -> None:
         if len(self.levels) != REDUCTION_LEVELS + OUTER_LEVELS:
             raise ValueError(f"a contraction has {REDUCTION_LEVELS + OUTER_LEVELS} levels, not {len(self.levels)}")
-        if any(level.o or level.b for level in self.levels[:REDUCTION_LEVELS]):
-            raise ValueError("reduction levels move neither the output nor the bias address")
+        inner = self.levels[:REDUCTION_LEVELS]
+        if any(level.o for level in inner):
+            raise ValueError("reduction levels do not move the output address")
+        if any(level.b for level in inner) and self.operand != Operand.DIFFERENCE:
+            raise ValueError("reduction levels move the bias address only where it is that of an environment")
 
     @property
     def reduction(self) -> int:
@@ -386,6 +432,8 @@ class Sweep(Instruction):
 
     PERTURB: effective[half][row] = saturate(round(master) + sign * mu); ``negative`` flips the signs.
     UPDATE: momentum += sign * coefficient (after decaying it with ``first``); with ``last`` the master moves too.
+    With ``single`` one column is perturbed or updated, with the sign +1: a PERTURB copies the other columns, an UPDATE
+    leaves them and goes to the next coefficient at every row. The generator steps all the same.
     """
 
     kind: SweepKind
@@ -420,6 +468,14 @@ class Sweep(Instruction):
     """UPDATE with ``last``: master -= round(master / 2**weight_decay) first; 0 is off."""
     scale: int = 0
     """UPDATE: right shift of the coefficient, rounded half up, for tensors of a coarser step."""
+    single: bool = False
+    """One column only."""
+    column: int = 0
+    """The column of ``single``."""
+    row_register: int = 0
+    """Address register added to ``row``."""
+    column_register: int = 0
+    """Address register added to ``column``."""
     wait: Wait = Wait.NONE
     """Units to wait for (see Wait bits)."""
 
@@ -436,8 +492,12 @@ class Sweep(Instruction):
         "last": Bits(0, 20, 1),
         "sign": Bits(0, 21, 1),
         "next": Bits(0, 22, 1),
-        "row": Bits(1, 0, 16),
-        "count": Bits(1, 16, 16),
+        "single": Bits(0, 23, 1),
+        "column": Bits(0, 24, 5),
+        "row_register": Bits(0, 29, 3),
+        "row": Bits(1, 0, 14),
+        "count": Bits(1, 14, 15),
+        "column_register": Bits(1, 29, 3),
         "mu": Bits(2, 0, 16),
         "decay": Bits(2, 16, 5),
         "weight_decay": Bits(2, 21, 5),
@@ -457,6 +517,12 @@ class Loss(Instruction):
     """Captured groups of lanes a loss."""
     fraction: int = 0
     """CROSS_ENTROPY: fraction bits of the outputs."""
+    accumulate: bool = False
+    """Losses add to what the slots hold, instead of replacing it."""
+    target: int = 0
+    """Target memory word of the first group's first target."""
+    target_register: int = 0
+    """Address register added to ``target``."""
     wait: Wait = Wait.LOSS
     """Units to wait for (see Wait bits)."""
 
@@ -464,9 +530,12 @@ class Loss(Instruction):
     WORDS = 2
     FIELDS = _WAIT | {
         "kind": Bits(0, 12, 1),
+        "target_register": Bits(0, 13, 3),
         "outputs": Bits(0, 16, 8),
         "fraction": Bits(0, 24, 5),
+        "accumulate": Bits(0, 29, 1),
         "groups": Bits(1, 0, 16),
+        "target": Bits(1, 16, 16),
     }
 
 
@@ -518,6 +587,50 @@ class Batch(Instruction):
     FIELDS = _WAIT
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gather(Instruction):
+    """Copies words from lanes to effective rows, a word a cycle: row i of lane l goes to row ``row`` + l * ``rows`` + i.
+
+    Its column c is the lane's word at ``address`` + i * ``stride`` + c * ``col_stride``; columns from ``cols`` on become
+    0. Issued only when engine and sweep are done; neither is issued before its end.
+    """
+
+    address: int
+    """Lane memory address of the first word."""
+    stride: int
+    """Lane memory words from one row to the next."""
+    rows: int
+    """Rows of a lane."""
+    lanes: int
+    """Lanes, from 0."""
+    cols: int
+    """Words of a row, at most C."""
+    col_stride: int = 1
+    """Lane memory words from one column to the next."""
+    row: int
+    """First engine row: half times weight_rows, plus the row."""
+    address_register: int = 0
+    """Address register added to ``address``."""
+    row_register: int = 0
+    """Address register added to ``row``."""
+    wait: Wait = Wait.ENGINE | Wait.SWEEP
+    """Units to wait for (see Wait bits); engine and sweep always."""
+
+    OPCODE = Opcode.GATHER
+    WORDS = 4
+    FIELDS = _WAIT | {
+        "cols": Bits(0, 12, 8),
+        "lanes": Bits(0, 20, 8),
+        "address": Bits(1, 0, 16),
+        "row": Bits(1, 16, 16),
+        "stride": Bits(2, 0, 16),
+        "rows": Bits(2, 16, 16),
+        "address_register": Bits(3, 0, 3),
+        "row_register": Bits(3, 4, 3),
+        "col_stride": Bits(3, 16, 16),
+    }
+
+
 _CLASSES: tuple[type[Instruction], ...] = (
     Halt,
     Loop,
@@ -529,6 +642,7 @@ _CLASSES: tuple[type[Instruction], ...] = (
     Loss,
     Coefficient,
     Batch,
+    Gather,
 )
 INSTRUCTIONS: dict[Opcode, type[Instruction]] = {kind.OPCODE: kind for kind in _CLASSES}
 """The instruction class of each opcode."""

@@ -1,50 +1,61 @@
 """One lane: the activations of one sample at a time, C multipliers, the epilogue, and the way back to its memory.
 
-    address ─ memories ─ their registers ─ operand ─ multiplier inputs ─ products ─ accumulators ─ drain ─ epilogue ┐
-                └──────────────────────────────────────── results ◀────────────────────────────────────────────────┘
+    address ─ memories ─ their registers ─ choice ─ sum ─ operand ─ multipliers ─ accumulators ─ drain ─ epilogue ┐
+                └────────────────────────────────────── results ◀─────────────────────────────────────────────────┘
 
-The stage between the memories' registers and the multipliers is called the operand: it chooses what the weights meet.
+The lane memory is two banks, each read once a cycle. The three stages behind the memories' registers make what the
+weights meet: they choose a word and what is added to it, add, and with a ReLU on both take the difference.
 Everything that steers a lane comes from its neighbour, is registered once and passed on, so the wires are short and
 lane l does what lane 0 did l cycles before.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from . import arithmetic
 from .config import Config
 from .drain import write_layout
 from .epilogue import Epilogue
 from .isa import Activation, Contract
 
 #: Cycles after a row's ``address`` in which the other parts of its control enter a lane.
-OPERAND_AT = 2
-WEIGHTS_AT = 3
-FIRST_AT = 5
-LOAD_AT = 6
-EPILOGUE_AT = 7
+SOURCE_AT = 2
+WEIGHTS_AT = 5
+FIRST_AT = 7
+LOAD_AT = 8
 
 
-class Operand(enum.Enum, shape=2):
+class Source(enum.Enum, shape=3):
     """What a row's weights are multiplied with."""
 
     ZERO = 0
-    LANE = 1
-    BATCH = 2
-    ONE = 3
+    LOWER = 1
+    """The word of the lower bank."""
+    UPPER = 2
+    """The word of the upper bank."""
+    BATCH = 3
+    ONE = 4
     """``1 << one``: the bias."""
+    IDENTITY = 5
+    """``1 << one`` in the lane of this ``address``."""
+    DIFFERENCE = 6
+    """What a ReLU of the lower bank's word gains when the upper bank's is added to the word."""
+    STEP = 7
+    """The same with ``1 << one`` added."""
 
 
 class LaneControl(wiring.Signature):
     """All that steers a lane, each part at the cycle of its use; seen from the neighbour that gives it.
 
-    A row is an ``address`` of both memories, then ``operand`` and ``one``, ``weights``, ``first`` (the sums begin anew)
-    and ``load`` (they go to the drain). A result leaves the drain with ``shift`` and ``activation``; ``write`` says
-    what to do with it after the epilogue. The host writes ``data`` with one of three strobes, and reads the word at
-    ``address`` of lane ``read_lane``.
+    A row is an ``address`` of the batch memory and the lower bank and one of the ``upper`` bank, then ``source`` and
+    ``one``, ``weights``, ``first`` (the sums begin anew) and ``load`` (they go to the drain). A result leaves the drain
+    with ``shift`` and ``activation``; ``write`` says what to do with it after the epilogue. The host writes ``data``
+    with one of three strobes. It reads a word with the address of its bank and then, at the time of ``source``,
+    ``read_lane`` and ``read_upper``, which choose the lane and the bank.
     """
 
     def __init__(self, config: Config) -> None:
@@ -54,7 +65,8 @@ class LaneControl(wiring.Signature):
             {
                 "address": Out(range(addresses)),
                 "half": Out(1),
-                "operand": Out(Operand),
+                "upper": Out(range(config.lane_bank)),
+                "source": Out(Source),
                 "one": Out(Contract.FIELDS["one"].width),
                 "weights": Out(signed(config.word)).array(config.columns),
                 "first": Out(1),
@@ -70,6 +82,7 @@ class LaneControl(wiring.Signature):
                 "write_address": Out(range(max(config.batch_depth, entries))),
                 "data": Out(signed(max(config.input_word, config.word + 1))),
                 "read_lane": Out(range(config.lanes)),
+                "read_upper": Out(1),
             }
         )
 
@@ -77,7 +90,7 @@ class LaneControl(wiring.Signature):
 class Lane(wiring.Component):
     """Lane ``number``: multiplies, sums, drains and writes back as ``control`` says; passes it on in ``passed``.
 
-    ``result`` goes with ``captured`` to the loss accumulator. ``read_word`` is the lane memory's word when the lane is
+    ``outcome`` goes with ``captured`` to the loss accumulator. ``read_word`` is the lane memory's word when the lane is
     asked for, and otherwise ``given_word``, the word of the lanes before; a cycle later each.
     """
 
@@ -92,7 +105,7 @@ class Lane(wiring.Component):
                 "control": In(LaneControl(config)),
                 "passed": Out(LaneControl(config)),
                 "captured": Out(1),
-                "result": Out(word),
+                "outcome": Out(signed(config.output_word)),
                 "given_word": In(word),
                 "read_word": Out(word),
             }
@@ -108,40 +121,77 @@ class Lane(wiring.Component):
             m.d.sync += taken.eq(given)
 
         # Memories and their output registers.
-        m.submodules.activations = activations = Memory(shape=signed(config.word), depth=config.lane_depth, init=[])
+        m.submodules.epilogue = epilogue = Epilogue(config=config)
+        banks = [Memory(shape=signed(config.word), depth=config.lane_bank, init=[]) for _ in range(2)]
+        words = [Signal(signed(config.word), name=name) for name in ("lower_word", "upper_word")]
+        bank_bits = (config.lane_bank - 1).bit_length()
+        addresses = (control.address, control.upper)
+        for number, (memory, word, address) in enumerate(zip(banks, words, addresses, strict=True)):
+            m.submodules[f"bank{number}"] = memory
+            read, write = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read.addr.eq(address[:bank_bits]),
+                write.en.eq(control.write.store & (control.write.address[bank_bits] == number)),
+                write.addr.eq(control.write.address[:bank_bits]),
+                write.data.eq(epilogue.result),
+            ]
+            m.d.sync += word.eq(read.data)
+        lower_word, upper_word = words
         m.submodules.batch = batch = Memory(shape=signed(config.input_word), depth=2 * config.batch_depth, init=[])
-        lane_read, batch_read = activations.read_port(), batch.read_port()
-        lane_write, batch_write = activations.write_port(), batch.write_port()
-        lane_word = Signal(signed(config.word))
+        batch_read, batch_write = batch.read_port(), batch.write_port()
         batch_word = Signal(signed(config.input_word))
         batch_bits = (config.batch_depth - 1).bit_length()
         m.d.comb += [
-            lane_read.addr.eq(control.address),
             batch_read.addr.eq(control.address[:batch_bits] | control.half << batch_bits),
-            lane_write.en.eq(control.write.store),
-            lane_write.addr.eq(control.write.address),
-            lane_write.data.eq(self.result),
             batch_write.en.eq(control.batch_strobe & (control.write_lane == self._number)),
             batch_write.addr.eq(control.write_address[:batch_bits] | control.write_half << batch_bits),
             batch_write.data.eq(control.data),
         ]
-        m.d.sync += [
-            lane_word.eq(lane_read.data),
-            batch_word.eq(batch_read.data),
-            self.read_word.eq(Mux(control.read_lane == self._number, lane_word, self.given_word)),
-        ]
+        m.d.sync += batch_word.eq(batch_read.data)
+        with m.If(control.read_lane == self._number):
+            m.d.sync += self.read_word.eq(Mux(control.read_upper, upper_word, lower_word))
+        with m.Else():
+            m.d.sync += self.read_word.eq(self.given_word)
+        is_addressed: Value = control.address == self._number
+        for stage in range(SOURCE_AT):
+            later = Signal(name=f"is_addressed{stage}")
+            m.d.sync += later.eq(is_addressed)
+            is_addressed = later
 
-        # Operand. A row that is none multiplies by zero, so that the sums need no enable.
-        operand = Signal(signed(config.word))
-        with m.Switch(control.operand):
-            with m.Case(Operand.ZERO):
-                m.d.sync += operand.eq(0)
-            with m.Case(Operand.LANE):
-                m.d.sync += operand.eq(lane_word)
-            with m.Case(Operand.BATCH):
-                m.d.sync += operand.eq(batch_word)
-            with m.Case(Operand.ONE):
-                m.d.sync += operand.eq(1 << control.one)
+        # Choice. A row that is none multiplies by zero, so that the sums need no enable.
+        origin = Signal(signed(config.word))
+        step = Signal.like(origin)
+        one = Signal.like(origin)
+        is_difference = Signal()
+        m.d.comb += one.eq(1 << control.one)
+        m.d.sync += [origin.eq(0), step.eq(0), is_difference.eq(0)]
+        with m.Switch(control.source):
+            with m.Case(Source.LOWER):
+                m.d.sync += origin.eq(lower_word)
+            with m.Case(Source.UPPER):
+                m.d.sync += step.eq(upper_word)
+            with m.Case(Source.BATCH):
+                m.d.sync += origin.eq(batch_word)
+            with m.Case(Source.ONE):
+                m.d.sync += step.eq(one)
+            with m.Case(Source.IDENTITY):
+                m.d.sync += step.eq(Mux(is_addressed, one, 0))
+            with m.Case(Source.DIFFERENCE):
+                m.d.sync += [origin.eq(lower_word), step.eq(upper_word), is_difference.eq(1)]
+            with m.Case(Source.STEP):
+                m.d.sync += [origin.eq(lower_word), step.eq(one), is_difference.eq(1)]
+
+        # Sum and operand. The difference of two words that are not negative is a word.
+        moved = Signal.like(origin)
+        before = Signal.like(origin)
+        rectifies = Signal()
+        operand = Signal.like(origin)
+        m.d.sync += [
+            moved.eq(arithmetic.saturate(origin + step, config.word)),
+            before.eq(Mux(is_difference & ~origin[-1], origin, 0)),
+            rectifies.eq(is_difference),
+            operand.eq(Mux(rectifies & moved[-1], 0, moved) - before),
+        ]
 
         # Multipliers, with the registers that a DSP block has at its inputs and its output; sums; drain.
         factor = Signal.like(operand)
@@ -164,7 +214,6 @@ class Lane(wiring.Component):
                     m.d.sync += drain.eq(drained)
             drained = drain
 
-        m.submodules.epilogue = epilogue = Epilogue(config=config)
         m.d.comb += [
             epilogue.accumulator.eq(drained),
             epilogue.shift.eq(control.shift),
@@ -173,7 +222,7 @@ class Lane(wiring.Component):
             epilogue.table_write.slope.eq(control.slope_strobe),
             epilogue.table_write.address.eq(control.write_address),
             epilogue.table_write.data.eq(control.data),
-            self.result.eq(epilogue.result),
+            self.outcome.eq(epilogue.outcome),
             self.captured.eq(control.write.capture),
         ]
         return m

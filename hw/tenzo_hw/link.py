@@ -16,6 +16,8 @@ from .protocol import (
     ELEMENT_BYTES,
     MAGIC,
     READABLE,
+    SPARSE_LARGEST,
+    SPARSE_LONGEST,
     VERSION,
     WRITABLE,
     Answer,
@@ -36,13 +38,27 @@ READ_BYTES = 7
 RUN_BYTES = 6
 #: Registers that the link itself keeps: the last ones of their space.
 COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
+#: Cycles from a packet's END to its answer's first byte beyond those in which its data are walked through.
+DECISION_CYCLES = 15
+#: Cycles of a walk through the data beyond one for each byte, or word of SPARSE.
+WALK_CYCLES = 2
+
+
+def write_cycles(element: Element, data_bytes: int, words: int) -> int:
+    """Cycles from the END of a WRITE that is carried out to its answer's first byte, if the link has nothing else.
+
+    Data are written a byte a cycle; of SPARSE the bytes are counted first, then the ``words`` are written.
+    """
+    if element == Element.SPARSE:
+        return DECISION_CYCLES + data_bytes + WALK_CYCLES + words + WALK_CYCLES
+    return DECISION_CYCLES + data_bytes + WALK_CYCLES
 
 
 class Link(wiring.Component):
     """One packet at a time: fetch its fields, check them, act, answer. The next packet is received meanwhile.
 
-    A WRITE moves a byte a cycle to the bus. Every four bytes of an answer's body take ``host_read_latency`` cycles more
-    than to send them.
+    A WRITE moves a byte a cycle to the bus, with SPARSE a word a cycle (``write_cycles``). Every four bytes of an
+    answer's body take ``host_read_latency`` cycles more than to send them.
     """
 
     def __init__(self, config: Config) -> None:
@@ -84,28 +100,45 @@ class Link(wiring.Component):
 
         limits = space_words(config)
         limit = Signal(range(max(limits.values()) + 1))
-        count = Signal(16)
+        # Of a READ 16 bits, of a SPARSE WRITE what its bytes can stand for.
+        count = Signal(range(max(1 << 16, SPARSE_LONGEST * config.packet)))
         end = Signal(33)
         outside = Signal()
         answer = Signal(Answer)
         refusal = self._refusal(m, kind, length, fields, count, outside)
 
-        # WRITE: the bytes of an element gather at the top of a word.
+        # WRITE: the bytes of an element gather at the top of a word, which goes to the bus once it is complete. A word
+        # of SPARSE may stand for several: the bytes behind it wait while they are written, not while they are counted.
         element = fields[8:16]
         element_last = Signal(range(4))
         element_byte = Signal(range(4))
         arriving = Signal()
         word = Signal(32)
         complete = Signal()
+        counting = Signal()
+        turn = Signal(range(SPARSE_LONGEST))
+        last_turn = Signal.like(turn)
+        advance = Signal()
+        write = Signal()
         with m.Switch(element):
             for number, size in ELEMENT_BYTES.items():
                 value = word[32 - 8 * size :]
                 with m.Case(number):
                     m.d.comb += element_last.eq(size - 1)
                     m.d.comb += host.data.eq(value if number == Element.U8 else value.as_signed())
-        m.d.comb += host.write.eq(complete & ~is_counter)
-        m.d.sync += [complete.eq(0), control.run.eq(0), control.abort.eq(0), control.commit.eq(0)]
-        with m.If(complete):
+            with m.Case(Element.SPARSE):
+                code = word[24:]
+                m.d.comb += host.data.eq(code)
+                with m.If(code > SPARSE_LARGEST):
+                    m.d.comb += [host.data.eq(0), last_turn.eq(code - SPARSE_LARGEST)]
+        m.d.comb += [
+            advance.eq(counting | ~complete | (turn == last_turn)),
+            receiver.advance.eq(advance),
+            write.eq(complete & ~counting),
+            host.write.eq(write & ~is_counter),
+        ]
+        m.d.sync += [control.run.eq(0), control.abort.eq(0), control.commit.eq(0)]
+        with m.If(write):
             m.d.sync += host.address.eq(host.address + 1)
             for register, counter in counters.items():
                 with m.If(is_counter & (host.address == register)):
@@ -153,6 +186,7 @@ class Link(wiring.Component):
                     m.next = "MEASURE"
             with m.State("MEASURE"):
                 m.d.sync += [place.eq(WRITE_HEADER_BYTES), host.space.eq(fields), limit.eq(0), count.eq(0)]
+                m.next = "ADD"
                 with m.If(kind == Kind.WRITE):
                     m.d.sync += host.address.eq(fields[16:48])
                     data_bytes = (length - WRITE_HEADER_BYTES)[: len(length)]
@@ -160,6 +194,9 @@ class Link(wiring.Component):
                         for number, size in ELEMENT_BYTES.items():
                             with m.Case(number), m.If(data_bytes[: _log2(size)] == 0):
                                 m.d.sync += count.eq(data_bytes[_log2(size) :])
+                        with m.Case(Element.SPARSE), m.If(length > WRITE_HEADER_BYTES):
+                            m.d.sync += counting.eq(1)
+                            m.next = "WALK"
                 with m.Else():
                     m.d.sync += [host.address.eq(fields[8:40]), count.eq(fields[40:])]
                 with m.Switch(fields[:8]):
@@ -167,7 +204,6 @@ class Link(wiring.Component):
                         with m.Case(space):
                             allowed = Mux(kind == Kind.WRITE, space in WRITABLE, space in READABLE)
                             m.d.sync += limit.eq(Mux(allowed, size, 0))
-                m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += end.eq(host.address + count)
                 m.next = "COMPARE"
@@ -186,17 +222,24 @@ class Link(wiring.Component):
                             control.commit.eq(kind == Kind.COMMIT),
                         ]
                         with m.If(kind == Kind.WRITE):
-                            m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.sync += arriving.eq(place != length)
-                with m.If(place != length):
-                    m.d.sync += place.eq(place + 1)
-                with m.If(arriving):
-                    m.d.sync += [word.eq(Cat(word[8:], receiver.byte)), element_byte.eq(element_byte + 1)]
-                    with m.If(element_byte == element_last):
-                        m.d.sync += [complete.eq(1), element_byte.eq(0)]
-                with m.Elif(place == length):
-                    m.next = "BODY_LENGTH"
+                            m.next = "WALK"
+            with m.State("WALK"):
+                m.d.sync += turn.eq(turn + 1)
+                with m.If(advance):
+                    m.d.sync += [turn.eq(0), complete.eq(0), arriving.eq(place != length)]
+                    with m.If(place != length):
+                        m.d.sync += place.eq(place + 1)
+                    with m.If(arriving):
+                        m.d.sync += [word.eq(Cat(word[8:], receiver.byte)), element_byte.eq(element_byte + 1)]
+                        with m.If(element_byte == element_last):
+                            m.d.sync += [complete.eq(1), element_byte.eq(0)]
+                    with m.Elif(place == length):
+                        m.d.sync += [counting.eq(0), place.eq(WRITE_HEADER_BYTES)]
+                        m.next = "BODY_LENGTH"
+                        with m.If(counting):
+                            m.next = "ADD"
+                with m.If(counting & complete):
+                    m.d.sync += count.eq(count + last_turn + 1)
             with m.State("BODY_LENGTH"):
                 m.d.sync += [left.eq(0), index.eq(0)]
                 # All of a status is of this one cycle.

@@ -18,9 +18,9 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from .config import REDUCTION_LEVELS, Config
-from .isa import Activation, Contract
+from .isa import Activation, Base, Contract, Operand
 from .layouts import instruction_layout
-from .timing import result_latency
+from .timing import capture_latency, result_latency
 
 #: Cycles from the issue of a row to the row at the nest's ports.
 NEST_LATENCY = 4
@@ -35,7 +35,8 @@ _ADDRESS_BITS = 16
 def row_layout(config: Config) -> StructLayout:
     """A row: which activation meets which weights.
 
-    ``first`` and ``last`` are the ends of a tile; without ``valid`` both are low. ``one`` is the bias row's constant.
+    ``first`` and ``last`` are the ends of a tile; without ``valid`` both are low. ``one`` is the shift of the constant.
+    ``upper`` is the word of the upper bank that goes with ``address``: an environment's with DIFFERENCE.
     """
     return StructLayout(
         {
@@ -44,8 +45,10 @@ def row_layout(config: Config) -> StructLayout:
             "last": 1,
             "bias": 1,
             "from_batch": 1,
+            "operand": Operand,
             "one": Contract.FIELDS["one"].width,
             "address": range(max(config.lane_depth, config.batch_depth)),
+            "upper": range(config.lane_bank),
             "weights": range(config.effective_rows),
         }
     )
@@ -54,7 +57,7 @@ def row_layout(config: Config) -> StructLayout:
 def tile_layout(config: Config) -> StructLayout:
     """What becomes of a tile: ``output`` is its first result's address, ``last_column`` its results less one.
 
-    ``odd`` tells its contraction from the one before and the one after.
+    ``base`` is NONE without ``to_loss``. ``odd`` tells its contraction from the one before and the one after.
     """
     return StructLayout(
         {
@@ -65,6 +68,7 @@ def tile_layout(config: Config) -> StructLayout:
             "activation": Activation,
             "store": 1,
             "to_loss": 1,
+            "base": Base,
             "odd": 1,
         }
     )
@@ -74,8 +78,9 @@ class LoopNest(wiring.Component):
     """Issues the rows of ``contract``, taken with ``start`` while ``ready``, from the next cycle on.
 
     A row issued in cycle t is ``row`` in cycle t + ``NEST_LATENCY``, with its ``tile``. A tile's last row waits until
-    the tile before has drained. ``ready``: idle or issuing the last row of all. ``drained``: rows from
-    the next cycle on read every result.
+    the tile before has drained, and for the pace of that tile's contraction; ``run_start`` forgets the pace. ``ready``:
+    idle or issuing the last row of all. ``drained``: rows from the next cycle on read every result. ``captured``: no
+    contraction with ``base`` ADD has results to come at the loss accumulator.
 
     ``fault`` strobes in place of a row whose address is outside of its memory. ``drop``, which must be high with it,
     forgets the contraction and its rows on the way. ``odd`` is the tiles' of the contraction started last.
@@ -89,6 +94,8 @@ class LoopNest(wiring.Component):
                 "start": In(1),
                 "ready": Out(1),
                 "drained": Out(1),
+                "captured": Out(1),
+                "run_start": In(1),
                 "drop": In(1),
                 "fault": Out(1),
                 "odd": Out(1),
@@ -111,12 +118,13 @@ class LoopNest(wiring.Component):
         fresh = Signal()
         at_last = [Signal(name=f"at_last{level}") for level in _LEVELS]
         clear = Signal(init=1)
+        paced = Signal(init=1)
         tile_end = Signal()
         issue = Signal()
         finish = Signal()
         m.d.comb += [
             tile_end.eq(~bias_row & _all(at_last[:REDUCTION_LEVELS])),
-            issue.eq(active & (clear | ~tile_end)),
+            issue.eq(active & (clear & paced | ~tile_end)),
             finish.eq(issue & tile_end & _all(at_last[REDUCTION_LEVELS:])),
             self.ready.eq(~active | finish),
         ]
@@ -133,18 +141,34 @@ class LoopNest(wiring.Component):
             steps.append(turning & ~at_last[level])
             turning = turning & at_last[level]
 
-        # Draining: a tile occupies the drain for as many cycles as it has columns.
+        # Draining: a tile occupies the drain for as many cycles as it has columns, and the loss for its pace.
         last_column = Signal(range(config.columns))
         cols = Signal.like(last_column)
         last_cols = Signal.like(last_column)
+        pause = Signal.like(self.contract.pace)
+        base = Signal(Base)
         with m.If(self.start):
-            m.d.sync += [cols.eq(self.contract.cols - 1), last_cols.eq(self.contract.last_cols - 1)]
+            m.d.sync += [
+                cols.eq(self.contract.cols - 1),
+                last_cols.eq(self.contract.last_cols - 1),
+                pause.eq(self.contract.pace - self.contract.pace.any()),
+                base.eq(Mux(self.contract.to_loss, self.contract.base, Base.NONE)),
+            ]
         m.d.comb += last_column.eq(Mux(Array(at_last[REDUCTION_LEVELS:])[held["tile_level"]], last_cols, cols))
         settled = Signal(init=1)
         tile_issued = issue & tile_end
         self._countdown(m, tile_issued, last_column, clear)
+        self._countdown(m, tile_issued, pause, paced)
+        with m.If(self.run_start):
+            m.d.sync += paced.eq(1)
         self._countdown(m, tile_issued, last_column + (result_latency(config) - 2), settled)
-        m.d.comb += self.drained.eq(settled & ~active)
+        all_given = Signal(init=1)
+        makes_differences = base == Base.ADD
+        self._countdown(m, tile_issued & makes_differences, last_column + capture_latency(config), all_given)
+        m.d.comb += [
+            self.drained.eq(settled & ~active),
+            self.captured.eq(all_given & ~(active & makes_differences)),
+        ]
 
         # 1: the level that steps. What does not change on the way is taken along as one bundle.
         row, tile = self.row.shape(), self.tile.shape()
@@ -158,6 +182,7 @@ class LoopNest(wiring.Component):
             rows[0].last.eq(tile_end),
             rows[0].bias.eq(bias_row),
             rows[0].from_batch.eq(held["from_batch"]),
+            rows[0].operand.eq(held["operand"]),
             rows[0].one.eq(held["one"]),
             tiles[0].stride.eq(held["col_stride"]),
             tiles[0].last_column.eq(last_column),
@@ -165,6 +190,7 @@ class LoopNest(wiring.Component):
             tiles[0].activation.eq(held["activation"]),
             tiles[0].store.eq(held["store"]),
             tiles[0].to_loss.eq(held["to_loss"]),
+            tiles[0].base.eq(base),
             tiles[0].odd.eq(self.odd),
         ]
         for bundle in (rows, tiles):
@@ -178,14 +204,14 @@ class LoopNest(wiring.Component):
         addresses = {}
         for stream, levels in _STREAMS.items():
             delta = Signal(_ADDRESS_BITS, name=f"delta_{stream}")
-            base = Signal(_ADDRESS_BITS, name=f"base_{stream}")
+            first = Signal(_ADDRESS_BITS, name=f"first_{stream}")
             following = Signal(_ADDRESS_BITS, name=f"following_{stream}")
             addresses[stream] = Signal(_ADDRESS_BITS, name=f"address_{stream}")
             chosen = [Mux(step[level], held[f"{stream}{level}"], 0) for level in levels]
             m.d.sync += [
                 delta.eq(reduce(or_, chosen)),
-                base.eq(held[f"{stream}_base"]),
-                following.eq(Mux(starts[1], base, following + delta)),
+                first.eq(held[f"{stream}_base"]),
+                following.eq(Mux(starts[1], first, following + delta)),
                 addresses[stream].eq(following),
             ]
 
@@ -193,12 +219,15 @@ class LoopNest(wiring.Component):
         before = rows[-1]
         weights = Signal(_ADDRESS_BITS)
         outside = Signal()
-        depth_bits = [_log2(config.lane_depth), _log2(config.batch_depth)]
-        beyond_lane, beyond_batch = (addresses["a"][bits:].any() for bits in depth_bits)
+        depths = (config.batch_depth, config.lane_bank, config.lane_depth)
+        beyond_batch, beyond_bank, beyond_lane = (addresses["a"][_log2(depth) :].any() for depth in depths)
+        is_difference = before.operand == Operand.DIFFERENCE
+        in_bank = is_difference | (before.operand == Operand.STEP)
         m.d.comb += [
             weights.eq(Mux(before.bias, addresses["b"], addresses["w"])),
             outside.eq(
-                (~before.bias & Mux(before.from_batch, beyond_batch, beyond_lane))
+                (~before.bias & Mux(before.from_batch, beyond_batch, Mux(in_bank, beyond_bank, beyond_lane)))
+                | (is_difference & addresses["b"][_log2(config.lane_bank) :].any())
                 | weights[_log2(config.effective_rows) :].any()
             ),
         ]
@@ -209,6 +238,7 @@ class LoopNest(wiring.Component):
             self.row.first.eq(good & before.first),
             self.row.last.eq(good & before.last),
             self.row.address.eq(addresses["a"]),
+            self.row.upper.eq(Mux(is_difference, addresses["b"], addresses["a"])),
             self.row.weights.eq(weights),
             self.tile.eq(tiles[-1]),
             self.tile.output.eq(addresses["o"]),
@@ -222,8 +252,9 @@ class LoopNest(wiring.Component):
         strides = [f"{stream}{level}" for stream, levels in _STREAMS.items() for level in levels]
         bases = [f"{stream}_base" for stream in _STREAMS]
         counts = [f"count{level}" for level in _LEVELS]
-        others = ["bias", "one", "from_batch", "tile_level", "col_stride", "shift", "activation", "store", "to_loss"]
-        return strides + bases + counts + others
+        operands = ["bias", "one", "from_batch", "operand"]
+        results = ["tile_level", "col_stride", "shift", "activation", "store", "to_loss"]
+        return strides + bases + counts + operands + results
 
     def _counter(self, m: Module, level: int, turning: Value, at_last: Signal, count: Signal) -> None:
         """Counts the turns of a level down to 1; ``at_last`` is registered."""

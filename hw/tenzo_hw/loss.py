@@ -1,14 +1,12 @@
 """Loss accumulator: sums the losses of groups of samples while the next group is being computed.
 
-Two buffers of ``outputs`` words a lane take the engine's results; the largest output and its place are kept on the way
-in. One reader goes through a full buffer, an output a cycle, lane by lane, through a pipeline without branches:
+    results ─┬─ pipe of the first lanes ── sum ─┐
+             ├─ pipe of the next lanes ─── sum ◀┘
+             ┊                              ┊
+             └─ pipe of the last lanes ─── sum ── sum of a slot ── slots
 
-    read ─ choose lane ─ |reference - output| ─ product ─ shift ─ exp2 ─ sum of a sample ─ log2 ─┬─ sum of a slot
-                                                            └── label's exponent, squared error ─┘
-
-The reference is the sample's largest output (cross-entropy) or its target (squared error). All numbers are unsigned
-after the difference. Every output takes the same cycles whatever the kind, so that samples of a single output follow
-each other without a gap.
+Lane l's results come l cycles after lane 0's, so a pipe does what the one before it did ``loss_lanes`` cycles before.
+One reader, that of the first pipe, goes through a full buffer, an output a cycle, lane by lane.
 """
 
 from __future__ import annotations
@@ -16,26 +14,24 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import LOSS_FRACTION, LOSS_WORD, Config
-from .isa import Loss, LossKind
+from .delay import DelayLine, delayed
+from .drain import outcome_layout
+from .isa import Base, Loss, LossKind
 from .layouts import instruction_layout
-from .numbers import round_shift
+from .loss_lane import capture_layout, result_layout
+from .loss_pipe import LossPipe, choice_layout, target_write_signature
+from .numbers import round_shift, saturate
+from .sample_loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 from .timing import loss_latency
 
-#: log2(e) with 15 fraction bits.
-LOG2_E = 47274
-#: log2 of the intervals of both tables.
-TABLE_BITS = 8
-#: 2^(-k/256) and log2(1 + k/256) with LOSS_FRACTION fraction bits, the end of the last interval included.
-EXP2 = np.array([round(2**LOSS_FRACTION * 2 ** (-k / 256)) for k in range(257)])
-LOG2 = np.array([round(2**LOSS_FRACTION * float(np.log2(1 + k / 256))) for k in range(257)])
-#: Halvings after which an exponential is below half of its last bit.
-SHIFT_LIMIT = LOSS_FRACTION + 1
+_SLOT_LIMIT = (1 << LOSS_WORD) - 1
+_CORRECT_LIMIT = (1 << 16) - 1
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray, fraction: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,21 +77,27 @@ def losses(instruction: Loss, outputs: np.ndarray, targets: np.ndarray) -> tuple
     return squared_error(outputs, targets), 0
 
 
+def added(config: Config, base: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """The outputs that differences of outputs stand for, saturated to ``output_word`` bits.
+
+    ``base``: int64[L, outputs], the group kept; ``differences``: int64[..., L, outputs], as many groups as there are.
+    """
+    return saturate(base + differences, config.output_word)
+
+
+def accumulated(held: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """What slots hold when the losses of samples are added, saturated to LOSS_WORD bits unsigned.
+
+    ``held``: int64[...], the slots; ``values``: int64[..., samples], fewer than 2**22 of them. Returns int64[...].
+    """
+    # Where the sum is beyond 64 bits, a float64 shows that it is far beyond a slot.
+    beyond = values.sum(axis=-1, dtype=np.float64) > 2 * _SLOT_LIMIT
+    return np.where(beyond, _SLOT_LIMIT, np.minimum(held + values.sum(axis=-1), _SLOT_LIMIT))
+
+
 def slot(values: np.ndarray) -> int:
     """The word that a slot holds for samples of these losses: their sum, saturated to LOSS_WORD bits unsigned."""
-    return min(int(values.sum()), (1 << LOSS_WORD) - 1)
-
-
-def target_write_signature(config: Config) -> wiring.Signature:
-    """Write port of the target memory: word ``address`` of ``half``."""
-    return wiring.Signature(
-        {
-            "strobe": Out(1),
-            "half": Out(1),
-            "address": Out(range(config.target_depth)),
-            "data": Out(signed(config.word)),
-        }
-    )
+    return int(accumulated(np.int64(0), values))
 
 
 def slot_read_signature(config: Config) -> wiring.Signature:
@@ -103,31 +105,50 @@ def slot_read_signature(config: Config) -> wiring.Signature:
     return wiring.Signature({"address": Out(range(config.losses)), "data": In(LOSS_WORD)})
 
 
+def _addend_layout(config: Config) -> data.StructLayout:
+    """What becomes of the pipes' sum: its slot, whether it is the slot's first or last, or that of differences."""
+    return data.StructLayout({"slot": range(config.losses), "first": 1, "last": 1, "is_difference": 1})
+
+
 class LossAccumulator(wiring.Component):
-    """Sums the losses of groups of samples into slots; ``losses`` and ``slot`` are its model.
+    """Sums the losses of groups of samples into slots; ``losses``, ``added`` and ``accumulated`` are its model.
 
-    ``setup`` is taken with ``setup_start``, which must come while ``done``: the next loss goes to slot 0. ``reserve``
-    takes a buffer for one group and must come while ``free``; the group is the next ``outputs`` results. Lane l's
-    results come l cycles after lane 0's. A group captured with lane 0's last result in cycle c is read from cycle c + 1
-    on, or right after the group before it, for lanes x outputs cycles; in the next cycle its buffer is free. ``done``
-    is low from the cycle after ``reserve`` until ``loss_latency`` cycles after the group's last output is read: then
-    nothing is reserved, captured or being summed, and the slots are stored. Targets come from ``half`` of their memory.
+    ``setup`` is taken with ``setup_start``, which must come while ``done``: the next loss goes to slot 0, the next
+    group's targets start at ``setup.target``. ``outcome`` goes with lane 0's result. Lane l's results come l cycles
+    after lane 0's. A *plain* group is the next ``outputs`` results after a ``reserve``, which must come while ``free``.
+    Its outputs are kept as the base with ``outcome.base`` KEEP.
 
-    ``correct`` counts the samples classified right since ``correct_clear`` or ``run_start``, up to 65535. ``run_start``
-    forgets all groups; a setup must follow before the next one.
+    Results with ``outcome.base`` ADD are differences from the base. They need no ``reserve``, but may come only from
+    when the accumulator is ``idle`` on: no plain group is reserved or being read. Each ``outputs`` of them are one
+    group, whose loss goes to the slot ``outcome.slot`` of lane 0's first result; right samples are not counted, and a
+    LOSS has groups of 1. Two buffers are enough for them as groups may not come closer than they are read, outputs *
+    loss_lanes cycles from one's last result to the next one's, and at least 3.
+
+    A group captured with lane 0's last result in cycle c is read from cycle c + 1 on, or right after the group before
+    it, for outputs * loss_lanes cycles, counted in the first pipe; in the next cycle its buffer is free. ``done`` is
+    low from the cycle after ``reserve`` and while ``captured`` is low, until ``loss_latency`` cycles after the group's
+    last output is read: then nothing is reserved, captured or being summed, and the slots are stored. ``captured`` may
+    rise in the cycle after lane 0's last result. Targets come from ``half`` of their memory.
+
+    A slot becomes the sum of its groups' losses. With ``setup.accumulate`` that is added to what it held, except when
+    ``setup.target`` is 0. ``correct`` counts the samples classified right since ``correct_clear`` or ``run_start``, up
+    to 65535. ``run_start`` forgets all groups; a setup must follow before the next one. ``host_read`` is for times
+    without a group.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        result = data.StructLayout({"valid": unsigned(1), "value": signed(config.word)})
         super().__init__(
             {
                 "setup": In(instruction_layout(Loss)),
                 "setup_start": In(1),
                 "reserve": In(1),
                 "free": Out(1),
+                "idle": Out(1),
                 "done": Out(1),
-                "results": In(data.ArrayLayout(result, config.lanes)),
+                "results": In(data.ArrayLayout(result_layout(config), config.lanes)),
+                "outcome": In(outcome_layout(config)),
+                "captured": In(1),
                 "half": In(1),
                 "target_write": In(target_write_signature(config)),
                 "coefficient_read": In(slot_read_signature(config)),
@@ -142,259 +163,184 @@ class LossAccumulator(wiring.Component):
         """The block's logic; numbers in comments are cycles after the reader chose an output."""
         config = self.config
         m = Module()
-        word_shape = Shape.cast(range(config.outputs))
 
         squared = Signal()
         shift = Signal(5)
-        last_output = Signal(word_shape)
+        last_output = Signal(range(config.outputs))
         last_group = Signal(16)
+        first_target = Signal(range(config.target_depth))
+        accumulate = Signal()
+        # Words of the target memory from one pipe's to the next one's, and from the first pipe's to its next group's.
+        stride = Signal(range(config.target_depth))
+        skipped = Signal(range(config.target_depth))
+        is_squared = self.setup.kind == LossKind.SQUARED_ERROR
+        sample = Mux(is_squared, self.setup.outputs, 1)
         with m.If(self.setup_start):
             m.d.sync += [
-                squared.eq(self.setup.kind == LossKind.SQUARED_ERROR),
-                shift.eq(Mux(self.setup.kind == LossKind.SQUARED_ERROR, 0, self.setup.fraction)),
+                squared.eq(is_squared),
+                shift.eq(Mux(is_squared, 0, self.setup.fraction)),
                 last_output.eq(self.setup.outputs - 1),
                 last_group.eq(self.setup.groups - 1),
+                first_target.eq(self.setup.target),
+                accumulate.eq(self.setup.accumulate & (self.setup.target != 0)),
+                stride.eq(sample * config.loss_lanes),
+                skipped.eq(sample * (config.lanes - config.loss_lanes)),
             ]
 
-        # Capture.
-        capture_word = Signal(word_shape)
+        # Capture: the words of a group.
+        capture_word = Signal(range(config.outputs))
         capture_buffer = Signal()
-        captured = Signal()
+        full = Signal()
+        is_difference = Signal()
+        named = Array(Signal(range(config.losses), name=f"named{buffer}") for buffer in range(2))
+        capture = Signal(capture_layout(config))
+        m.d.comb += [
+            capture.word.eq(capture_word),
+            capture.buffer.eq(capture_buffer),
+            capture.keep.eq(self.outcome.base == Base.KEEP),
+            capture.add.eq(self.outcome.base == Base.ADD),
+        ]
         with m.If(self.results[0].valid):
-            m.d.sync += capture_word.eq(capture_word + 1)
+            m.d.sync += [capture_word.eq(capture_word + 1), is_difference.eq(capture.add)]
+            with m.If(capture_word == 0):
+                m.d.sync += named[capture_buffer].eq(self.outcome.slot)
             with m.If(capture_word == last_output):
-                m.d.comb += captured.eq(1)
+                m.d.comb += full.eq(1)
                 m.d.sync += [capture_word.eq(0), capture_buffer.eq(~capture_buffer)]
 
-        # Reader: words of a lane, lanes of a group, groups of a slot.
-        read_word = Signal(word_shape)
-        read_lane = Signal(range(config.lanes))
-        read_group = Signal(16)
-        read_buffer = Signal()
+        # Reader: words of a lane, the first pipe's lanes of a group, groups of a slot.
+        word = Signal(range(config.outputs))
+        lane = Signal(range(config.loss_lanes))
+        group = Signal(16)
+        buffer = Signal()
         target = Signal(range(config.target_depth))
-        taken = Signal(range(3))
+        slot_index = Signal(range(config.losses))
+        reserved = Signal(range(3))
         waiting = Signal(range(3))
-        step = data.StructLayout({"valid": 1, "first": 1, "last": 1, "end": 1})
-        steps = [Signal(step, name=f"step{n}") for n in range(loss_latency(config))]
+        # Bit n: the reader chose an output n + 1 cycles ago.
+        summing = Signal(loss_latency(config) - 1)
         reading = Signal()
         last = Signal()
         released = Signal()
         end = Signal()
         m.d.comb += [
             reading.eq(waiting != 0),
-            last.eq(read_word == last_output),
-            released.eq(reading & last & (read_lane == config.lanes - 1)),
-            end.eq(released & (read_group == last_group)),
-            steps[0].eq(Cat(reading, read_word == 0, last, end)),
-            self.free.eq(taken != 2),
-            self.done.eq((taken == 0) & ~Cat(step.valid for step in steps).any()),
+            last.eq(word == last_output),
+            released.eq(reading & last & (lane == config.loss_lanes - 1)),
+            end.eq(released & (group == last_group)),
+            self.free.eq(reserved != 2),
+            self.idle.eq(reserved == 0),
+            self.done.eq(self.idle & self.captured & ~reading & ~summing.any()),
         ]
         m.d.sync += [
-            taken.eq(taken + self.reserve - released),
-            waiting.eq(waiting + captured - released),
-            *(later.eq(earlier) for earlier, later in pairwise(steps)),
+            reserved.eq(reserved + self.reserve - (released & ~is_difference)),
+            waiting.eq(waiting + full - released),
+            summing.eq(Cat(reading, summing)),
         ]
         with m.If(reading):
-            m.d.sync += read_word.eq(read_word + 1)
+            m.d.sync += word.eq(word + 1)
             with m.If(squared | last):
                 m.d.sync += target.eq(target + 1)
             with m.If(last):
-                m.d.sync += [read_word.eq(0), read_lane.eq(read_lane + 1)]
+                m.d.sync += [word.eq(0), lane.eq(lane + 1)]
             with m.If(released):
-                m.d.sync += [read_lane.eq(0), read_group.eq(read_group + 1), read_buffer.eq(~read_buffer)]
+                m.d.sync += [lane.eq(0), group.eq(group + 1), buffer.eq(~buffer), target.eq(target + skipped + 1)]
             with m.If(end):
-                m.d.sync += [read_group.eq(0), target.eq(0)]
+                m.d.sync += [group.eq(0), target.eq(first_target), slot_index.eq(slot_index + 1)]
 
-        # 1: addresses on their way to all lanes.
-        address = Signal(config.outputs.bit_length())
-        target_address = Signal(range(2 * config.target_depth))
-        m.d.sync += [address.eq(Cat(read_word, read_buffer)), target_address.eq(Cat(target, self.half))]
+        # 1: what the first pipe reads.
+        choice = Signal(choice_layout(config))
+        m.d.sync += [
+            choice.first.eq(word == 0),
+            choice.last.eq(last),
+            choice.word.eq(word),
+            choice.buffer.eq(buffer),
+            choice.lane.eq(lane),
+            choice.target.eq(target),
+        ]
 
-        # 2: words and largest outputs of all lanes, the target.
-        lane_layout = data.StructLayout(
-            {"value": signed(config.word), "largest": signed(config.word), "place": word_shape}
-        )
-        lanes = self._buffers(m, capture_word, capture_buffer, address, lane_layout)
-        m.submodules.targets = targets = Memory(shape=signed(config.word), depth=2 * config.target_depth, init=[])
-        target_write, target_read = targets.write_port(), targets.read_port()
+        # 1 to 22: the sum over the pipes, loss_lanes cycles later in each.
+        pipes = [LossPipe(config) for _ in range(config.loss_pipes)]
+        for number, pipe in enumerate(pipes):
+            m.submodules[f"pipe{number}"] = pipe
+            own = number * config.loss_lanes
+            m.d.comb += [
+                pipe.squared.eq(squared),
+                pipe.shift.eq(shift),
+                pipe.stride.eq(stride),
+                pipe.half.eq(self.half),
+                *(pipe.results[lane].eq(self.results[own + lane]) for lane in range(config.loss_lanes)),
+            ]
+            wiring.connect(m, wiring.flipped(self.target_write), pipe.target_write)
+        m.d.comb += [pipes[0].capture.eq(capture), pipes[0].choice.eq(choice)]
+        for before, after in pairwise(pipes):
+            m.d.comb += [
+                after.capture.eq(before.next_capture),
+                after.choice.eq(before.next_choice),
+                after.sum.eq(before.next_sum),
+            ]
+
+        # The slot is known long before the sum.
+        addend = Signal(_addend_layout(config))
         m.d.comb += [
-            target_write.en.eq(self.target_write.strobe),
-            target_write.addr.eq(Cat(self.target_write.address, self.target_write.half)),
-            target_write.data.eq(self.target_write.data),
-            target_read.addr.eq(target_address),
+            addend.slot.eq(Mux(is_difference, named[buffer], slot_index)),
+            addend.first.eq((word == 0) & (lane == 0) & (group == 0)),
+            addend.last.eq(end),
+            addend.is_difference.eq(is_difference),
         ]
+        self._slots(m, addend, pipes[-1].next_sum, summing, accumulate)
 
-        # 3, 4: one of at most eight lanes, one of at most eight of those.
-        octets = [Signal(lane_layout, name=f"octet{n}") for n in range((config.lanes + 7) // 8)]
-        lane = _delay(m, read_lane, 2)
-        for n, octet in enumerate(octets):
-            m.d.sync += octet.eq(Array(lanes[8 * n : 8 * n + 8])[lane[:3]])
-        chosen = Signal(lane_layout)
-        m.d.sync += chosen.eq(Array(octets)[_delay(m, lane[3:], 1)])
-        wanted = _delay(m, target_read.data, 2)
-
-        # 5: the difference to the reference; labels.
-        difference = Signal(signed(config.word + 1))
-        is_label = Signal()
-        m.d.sync += [
-            difference.eq(Mux(squared, wanted, chosen.largest) - chosen.value),
-            is_label.eq(_delay(m, read_word, 4) == wanted),
-        ]
-        with m.If(steps[4].valid & steps[4].first & ~squared & (chosen.place == wanted) & ~self.correct.all()):
-            m.d.sync += self.correct.eq(self.correct + 1)
-        with m.If(self.correct_clear):
-            m.d.sync += self.correct.eq(0)
-
-        # 6, 7: times log2(e), or times itself; 8, 9, 10: rounded to LOSS_FRACTION fraction bits.
-        magnitude = Signal(config.word)
-        factor = Signal(max(config.word, (2 * LOG2_E).bit_length()))
-        product = Signal(len(magnitude) + len(factor))
-        coarse = Signal(len(product) + 1)
-        fine = Signal(len(coarse))
-        below = Signal(len(product))
-        m.d.sync += [
-            magnitude.eq(abs(difference)),
-            factor.eq(Mux(squared, abs(difference), 2 * LOG2_E)),
-            product.eq(magnitude * factor),
-            coarse.eq(Cat(Const(0, 1), product) >> Cat(Const(0, 3), shift[3:])),
-            fine.eq(coarse >> shift[:3]),
-            below.eq((fine + 1) >> 1),
-        ]
-        direct = Signal.like(below)
-        m.d.comb += direct.eq(Mux(squared | _delay(m, is_label, 5), below, 0))
-
-        # 11, 12, 13: 2 to the minus fraction; 14: half of it, and so on; 15: sum of a sample, exact.
-        power = self._interpolate(m, "exp2", EXP2, below[:LOSS_FRACTION])
-        whole = below[LOSS_FRACTION:]
-        halvings = Signal(range(SHIFT_LIMIT + 2))
-        m.d.sync += halvings.eq(Mux(whole > SHIFT_LIMIT, SHIFT_LIMIT + 1, whole))
-        halved = Signal(len(power) + 1)
-        total = Signal(LOSS_FRACTION + config.outputs.bit_length())
-        m.d.sync += [
-            halved.eq(Cat(Const(0, 1), power) >> _delay(m, halvings, 2)),
-            total.eq(Mux(steps[14].first, 0, total) + ((halved + 1) >> 1)),
-        ]
-
-        # 16: leading one; 17, 18, 19: the logarithm.
-        exponent = Signal(range(len(total) - LOSS_FRACTION))
-        mantissa = Signal(LOSS_FRACTION)
-        for place in range(LOSS_FRACTION, len(total)):
-            with m.If(total[place]):
-                m.d.sync += [
-                    exponent.eq(place - LOSS_FRACTION),
-                    mantissa.eq(total[place - LOSS_FRACTION : place]),
-                ]
-        logarithm = self._interpolate(m, "log2", LOG2, mantissa) + (_delay(m, exponent, 3) << LOSS_FRACTION)
-
-        # 20: what one output adds; 21: sum of a slot, whose top bit stays set once the sum leaves LOSS_WORD bits.
-        contribution = Signal(len(below) + 1)
-        slot_sum = Signal(LOSS_WORD + 1)
-        stored = steps[21].end
-        base = Mux(stored, 0, slot_sum)
-        added = base[:LOSS_WORD] + Mux(steps[20].valid, contribution, 0)
-        m.d.sync += [
-            contribution.eq(self._wait_nine(m, direct) + Mux(steps[19].last & ~squared, logarithm, 0)),
-            slot_sum.eq(Cat(added[:LOSS_WORD], added[LOSS_WORD] | base[LOSS_WORD])),
-        ]
-        slot_index = Signal(range(config.losses))
-        m.submodules.slots = slots = Memory(shape=LOSS_WORD, depth=config.losses, init=[])
-        slot_write = slots.write_port()
-        m.d.comb += [
-            slot_write.en.eq(stored),
-            slot_write.addr.eq(slot_index),
-            slot_write.data.eq(slot_sum[:LOSS_WORD] | slot_sum[LOSS_WORD].replicate(LOSS_WORD)),
-        ]
-        for reader in (self.coefficient_read, self.host_read):
-            port = slots.read_port()
-            m.d.comb += [port.addr.eq(reader.address), reader.data.eq(port.data)]
-        with m.If(stored):
-            m.d.sync += slot_index.eq(slot_index + 1)
-
-        start = [slot_index, slot_sum, read_group, target]
         with m.If(self.setup_start | self.run_start):
-            m.d.sync += [register.eq(0) for register in start]
+            m.d.sync += [slot_index.eq(0), group.eq(0), target.eq(self.setup.target)]
         with m.If(self.run_start):
-            m.d.sync += [capture_word.eq(0), capture_buffer.eq(0), taken.eq(0), waiting.eq(0), self.correct.eq(0)]
-            m.d.sync += [read_word.eq(0), read_lane.eq(0), read_buffer.eq(0)]
-            m.d.sync += [later.eq(0) for later in steps[1:]]
+            state = [capture_word, capture_buffer, word, lane, buffer, reserved, waiting, summing]
+            m.d.sync += [register.eq(0) for register in state]
         return m
 
-    def _buffers(
-        self, m: Module, word: Signal, buffer: Signal, address: Signal, layout: data.StructLayout
-    ) -> list[data.View]:
-        """Each lane's two buffers and largest outputs, written from the results; what they hold at ``address``."""
-        config = self.config
-        # Lane 0 says the place of a result; it reaches every lane together with the lane's own result.
-        places = [Signal(address.shape(), name=f"place{lane}") for lane in range(config.lanes)]
-        m.d.sync += places[0].eq(Cat(word, buffer))
-        m.d.sync += [following.eq(place) for place, following in pairwise(places)]
-        read = []
-        for lane, place in enumerate(places):
-            result = Signal(self.results[lane].shape(), name=f"result{lane}")
-            m.d.sync += result.eq(self.results[lane])
+    def _slots(self, m: Module, addend: data.View, total: data.View, summing: Signal, accumulate: Value) -> None:
+        """Adds the sum over the pipes, there in the last cycle but one of ``summing``, to the slot of its addend."""
+        m.submodules.slots = slots = Memory(shape=LOSS_WORD, depth=self.config.losses, init=[])
+        write, coefficient_read, read = slots.write_port(), slots.read_port(), slots.read_port()
+        # The slot is read two cycles before the sum is there.
+        m.submodules.addends = addends = DelayLine(width=len(addend.as_value()), cycles=len(summing) - 3)
+        early = data.View(addend.shape(), addends.o)
+        m.d.comb += [
+            addends.i.eq(addend),
+            read.addr.eq(Mux(summing[-4], early.slot, self.host_read.address)),
+            self.host_read.data.eq(read.data),
+            coefficient_read.addr.eq(self.coefficient_read.address),
+            self.coefficient_read.data.eq(coefficient_read.data),
+        ]
+        held = delayed(m, read.data, 1)
+        now = delayed(m, early, 2)
 
-            m.submodules[f"words{lane}"] = words = Memory(shape=signed(config.word), depth=2 * config.outputs, init=[])
-            word_write, word_read = words.write_port(), words.read_port()
-            best_layout = data.StructLayout({"largest": signed(config.word), "place": word.shape()})
-            m.submodules[f"best{lane}"] = best = Memory(shape=best_layout, depth=2, init=[])
-            best_write, best_read = best.write_port(), best.read_port()
-            running = Signal(best_layout, name=f"running{lane}")
-            following = Signal(best_layout, name=f"following{lane}")
-            m.d.comb += [
-                following.eq(running),
-                word_write.en.eq(result.valid),
-                word_write.addr.eq(place),
-                word_write.data.eq(result.value),
-                word_read.addr.eq(address),
-                best_write.en.eq(result.valid),
-                best_write.addr.eq(place[-1]),
-                best_write.data.eq(following),
-                best_read.addr.eq(address[-1]),
+        # The sum of a slot; its top bit stays set once it leaves LOSS_WORD bits.
+        slot_sum = Signal(LOSS_WORD + 1)
+        number = Signal.like(now.slot)
+        is_whole = Signal()
+        before = Signal.like(slot_sum)
+        m.d.comb += before.eq(slot_sum)
+        with m.If(now.first & ~accumulate):
+            m.d.comb += before.eq(0)
+        # What was read misses a store of the cycles since; the sum goes on where that was to the same slot.
+        with m.Elif(now.first & ~(is_whole & (now.slot == number))):
+            m.d.comb += before.eq(held)
+        after = before[:LOSS_WORD] + total.loss
+        right = self.correct + total.right
+        with m.If(summing[-2]):
+            m.d.sync += [
+                slot_sum.eq(Cat(after[:LOSS_WORD], after[LOSS_WORD:].any() | before[LOSS_WORD])),
+                number.eq(now.slot),
+                is_whole.eq(now.last),
             ]
-            with m.If((place[:-1] == 0) | (result.value > running.largest)):
-                m.d.comb += [following.largest.eq(result.value), following.place.eq(place[:-1])]
-            with m.If(result.valid):
-                m.d.sync += running.eq(following)
-
-            both = Signal(layout, name=f"lane{lane}")
-            m.d.comb += [
-                both.value.eq(word_read.data),
-                both.largest.eq(best_read.data.largest),
-                both.place.eq(best_read.data.place),
-            ]
-            read.append(both)
-        return read
-
-    def _interpolate(self, m: Module, name: str, table: np.ndarray, position: Value) -> Signal:
-        """The table's value at a position of LOSS_FRACTION bits, three cycles later."""
-        steps = np.diff(table)
-        layout = data.StructLayout({"value": LOSS_FRACTION + 1, "step": int(abs(steps).max()).bit_length()})
-        rows = [{"value": int(value), "step": int(abs(by))} for value, by in zip(table, steps, strict=False)]
-        m.submodules[name] = memory = Memory(shape=layout, depth=len(rows), init=rows)
-        row = memory.read_port()
-        m.d.comb += row.addr.eq(position[TABLE_BITS:])
-        product = Signal(layout["step"].width + TABLE_BITS, name=f"{name}_product")
-        result = Signal(LOSS_FRACTION + 1, name=f"{name}_result")
-        m.d.sync += product.eq(row.data.step * _delay(m, position[:TABLE_BITS], 1))
-        rounded = (product + (1 << (TABLE_BITS - 1))) >> TABLE_BITS
-        value = _delay(m, row.data.value, 1)
-        m.d.sync += result.eq(value - rounded if steps[0] < 0 else value + rounded)
-        return result
-
-    def _wait_nine(self, m: Module, value: Value) -> Value:
-        """``value`` nine cycles later: a ring of eight words whose read port gives the word that is being replaced."""
-        m.submodules.ring = ring = Memory(shape=len(value), depth=8, init=[])
-        write, read = ring.write_port(), ring.read_port()
-        turn = Signal(3)
-        m.d.sync += turn.eq(turn + 1)
-        m.d.comb += [write.en.eq(1), write.addr.eq(turn), write.data.eq(value), read.addr.eq(turn)]
-        return read.data
-
-
-def _delay(m: Module, value: Value, cycles: int) -> Value:
-    """``value`` that many cycles later, in registers."""
-    for _ in range(cycles):
-        later = Signal.like(value, name="later")
-        m.d.sync += later.eq(value)
-        value = later
-    return value
+            with m.If(~now.is_difference):
+                m.d.sync += self.correct.eq(Mux(right > _CORRECT_LIMIT, _CORRECT_LIMIT, right))
+        m.d.comb += [
+            write.en.eq(summing[-1] & is_whole),
+            write.addr.eq(number),
+            write.data.eq(slot_sum[:LOSS_WORD] | slot_sum[LOSS_WORD].replicate(LOSS_WORD)),
+        ]
+        with m.If(self.correct_clear | self.run_start):
+            m.d.sync += self.correct.eq(0)
+        with m.If(self.run_start):
+            m.d.sync += is_whole.eq(0)

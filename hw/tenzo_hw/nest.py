@@ -46,11 +46,14 @@ def tile_cols(contract: Contract, tiles: np.ndarray | None = None) -> np.ndarray
 def tile_ends(contract: Contract) -> np.ndarray:
     """Issue of each tile's last row, int64, in cycles after that of the first tile's last row."""
     cols = tile_cols(contract)
-    return np.concatenate([[0], np.cumsum(np.maximum(contract.rows, cols[:-1]))])
+    return np.concatenate([[0], np.cumsum(np.maximum(max(contract.rows, contract.pace), cols[:-1]))])
 
 
 def outputs(contract: Contract, base: int, tiles: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Lane addresses that tiles write, int64[tiles, cols], and which of them are results, bool[tiles, cols]."""
+    """Output addresses of tiles, int64[tiles, cols], and which of them are results, bool[tiles, cols].
+
+    They are lane addresses, or with ``base`` ADD numbers of loss slots.
+    """
     starts = offsets(contract.levels[REDUCTION_LEVELS:], "o", tiles)
     columns = np.arange(contract.cols)
     addresses = (base + starts[:, None] + columns * contract.col_stride) % WRAP
@@ -58,13 +61,25 @@ def outputs(contract: Contract, base: int, tiles: np.ndarray | None = None) -> t
 
 
 def activations(contract: Contract, base: int, rows: np.ndarray | None = None) -> np.ndarray:
-    """Addresses of the activations that rows read, int64, -1 for a bias row. ``rows`` picks some rows by number."""
+    """Activation addresses of rows, int64, -1 for a bias row. ``rows`` picks some rows by number.
+
+    With ``operand`` IDENTITY they are numbers of lanes, and nothing is read.
+    """
     if rows is None:
         rows = np.arange(contract.tiles * contract.rows)
     tiles, row = np.divmod(rows, contract.rows)
     turn = row - int(contract.bias)
     addresses = (base + offsets(contract.levels, "a", tiles * contract.reduction + np.maximum(turn, 0))) % WRAP
     return np.where(turn < 0, -1, addresses)
+
+
+def environments(contract: Contract, base: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Words of the upper bank that rows read with ``operand`` DIFFERENCE, int64. ``rows`` picks some rows by number.
+
+    Word b of the upper bank is the lane address ``lane_bank`` + b.
+    """
+    turns = np.arange(contract.tiles * contract.rows) if rows is None else rows
+    return (base + offsets(contract.levels, "b", turns)) % WRAP
 
 
 def output_reach(contract: Contract) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from .config import Config
 
 MAGIC = 0x4F5A4E54
 """``TNZO`` in the order in which the bytes are sent."""
-VERSION = 1
+VERSION = 2
 
 FRAME_END = 0xC0
 FRAME_ESCAPE = 0xDB
@@ -22,6 +22,8 @@ FRAME_ESCAPED_ESCAPE = 0xDD
 
 HEADER_BYTES = 4
 CRC_BYTES = 4
+#: Whole packets that the machine keeps: one is carried out while the next one waits or comes in.
+RECEIVER_SLOTS = 2
 #: An answer's kind is its request's with this bit set.
 ANSWER = 0x80
 
@@ -98,9 +100,16 @@ class Element(IntEnum):
     """Signed 16-bit words."""
     S32 = 3
     """32-bit words."""
+    SPARSE = 4
+    """Bytes: one up to 128 is an unsigned word, a larger one b stands for b - 127 zeros."""
 
 
+#: Bytes of a word, in all elements but SPARSE.
 ELEMENT_BYTES = {Element.U8: 1, Element.S8: 1, Element.S16: 2, Element.S32: 4}
+#: Largest byte of SPARSE that is a word: 1.0 with the 7 fraction bits of 9-bit inputs, so that pixels fit.
+SPARSE_LARGEST = 128
+#: Zeros of the largest byte of SPARSE.
+SPARSE_LONGEST = 256 - SPARSE_LARGEST
 
 
 class Register(IntEnum):

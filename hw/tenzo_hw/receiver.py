@@ -9,7 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect
 
 from .config import Config
-from .protocol import COUNTER_BITS, CRC_BYTES, HEADER_BYTES
+from .protocol import COUNTER_BITS, CRC_BYTES, HEADER_BYTES, RECEIVER_SLOTS
 from .slip import SlipDecoder
 
 
@@ -22,8 +22,8 @@ class PacketReceiver(wiring.Component):
     """Receives a byte a cycle into one slot while the packet in the other is carried out.
 
     ``valid`` says that a whole, checked packet is there; ``header`` holds until the strobe ``take`` gives its slot
-    back, and ``byte`` is its payload's byte ``address``, one cycle later. The stream waits only while both slots are
-    full.
+    back, and ``byte`` is its payload's byte ``address``, one cycle later; it stays as it is after a cycle without
+    ``advance``. The stream waits only while both slots are full.
     """
 
     def __init__(self, config: Config) -> None:
@@ -34,6 +34,7 @@ class PacketReceiver(wiring.Component):
                 "valid": Out(1),
                 "header": Out(header_layout(config)),
                 "address": In(range(config.packet)),
+                "advance": In(1),
                 "byte": Out(8),
                 "take": In(1),
             }
@@ -45,19 +46,20 @@ class PacketReceiver(wiring.Component):
         m = Module()
         m.submodules.decoder = decoder = SlipDecoder()
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
-        m.submodules.payloads = payloads = Memory(shape=8, depth=2 * config.packet, init=[])
+        m.submodules.payloads = payloads = Memory(shape=8, depth=RECEIVER_SLOTS * config.packet, init=[])
         write, read = payloads.write_port(), payloads.read_port()
 
-        headers = Array(Signal(header_layout(config), name=f"header{slot}") for slot in range(2))
+        headers = Array(Signal(header_layout(config), name=f"header{slot}") for slot in range(RECEIVER_SLOTS))
         receiving = Signal()
         reading = Signal()
-        full = Signal(range(3))
+        full = Signal(range(RECEIVER_SLOTS + 1))
         stored = Signal()
         m.d.sync += full.eq(full + stored - self.take)
         m.d.comb += [
             self.valid.eq(full != 0),
             self.header.eq(headers[reading]),
             read.addr.eq(Cat(self.address, reading)),
+            read.en.eq(self.advance),
             self.byte.eq(read.data),
         ]
         with m.If(self.take):
@@ -75,7 +77,7 @@ class PacketReceiver(wiring.Component):
         good = crc.match_detected & ~token.bad & ~too_long & (position == HEADER_BYTES + length + CRC_BYTES)
         connect(m, wiring.flipped(self.i), decoder.i)
         m.d.comb += [
-            decoder.o.ready.eq(full != 2),
+            decoder.o.ready.eq(full != RECEIVER_SLOTS),
             crc.data.eq(token.byte),
             crc.valid.eq(accepted & ~token.end),
             crc.start.eq(accepted & token.end),

@@ -15,37 +15,40 @@ from amaranth.lib import enum, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .check import refusal
-from .config import ADDRESS_REGISTERS, LOOP_DEPTH, Config
+from .config import ADDRESS_REGISTERS, LOOP_DEPTH, REDUCTION_LEVELS, Config
 from .isa import (
     INSTRUCTIONS,
     Activation,
     Add,
+    Base,
     Coefficient,
     Contract,
     End,
+    Gather,
     Halt,
     Instruction,
     Loop,
     Loss,
     Opcode,
+    Operand,
     Set,
     Sweep,
 )
 from .layouts import instruction_layout
 from .protocol import Fault, State
+from .registers import ADDRESS_BITS, SUMS, AddressRegisters
 
 #: Cycles after which the program memory's word at the host's address is read.
 PROGRAM_READ_LATENCY = 3
 
 _LONGEST = max(kind.WORDS for kind in INSTRUCTIONS.values())
-_ADDRESS_BITS = 16
-#: The bases of a contraction, each with the register that is added to it.
-_BASES = {"w_base": "w_register", "o_base": "o_register", "a_base": "a_register", "b_base": "b_register"}
+#: Where the one adder begins with an instruction's sums: the number of the arriving word, one sum a word from there on.
+_SUMS_FROM: dict[type[Instruction], int] = {Contract: Contract.FIELDS["w_base"].word, Sweep: 0, Loss: 0}
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One issued instruction: its word address, and the instruction with its registers added to its bases."""
+    """One issued instruction: its word address, and the instruction with the address registers added."""
 
     pc: int
     instruction: Instruction
@@ -62,7 +65,7 @@ class Refused(Exception):
 
 def model(config: Config, program: list[int], pc: int, repeat: int) -> Iterator[Issue]:
     """The instructions that the sequencer issues, in order, up to HALT. Raises ``Refused`` on a fault."""
-    registers = [0] * ADDRESS_REGISTERS
+    registers = AddressRegisters()
     loops: list[list[int]] = []
     memory_words = program + [0] * (config.program_depth - len(program))
     while True:
@@ -75,6 +78,8 @@ def model(config: Config, program: list[int], pc: int, repeat: int) -> Iterator[
             instruction = kind.decode(memory_words[pc:follow])
         except ValueError:  # an activation that no configuration has
             raise Refused(Fault.RANGE, pc) from None
+        if kind in SUMS:
+            instruction = replace(instruction, **registers.totals(instruction))
         refused = refusal(instruction, config)
         if refused:
             raise Refused(refused[0], pc)
@@ -94,15 +99,7 @@ def model(config: Config, program: list[int], pc: int, repeat: int) -> Iterator[
             else:
                 loops.pop()
         elif isinstance(instruction, Set | Add):
-            base = registers[instruction.register] if isinstance(instruction, Add) else 0
-            if instruction.register:
-                registers[instruction.register] = (base + instruction.value) & 0xFFFF
-        elif isinstance(instruction, Contract):
-            bases = {
-                base: (getattr(instruction, base) + registers[getattr(instruction, register)]) & 0xFFFF
-                for base, register in _BASES.items()
-            }
-            instruction = replace(instruction, **bases)
+            registers.change(instruction)
         yield Issue(pc, instruction)
         if isinstance(instruction, Halt):
             return
@@ -133,10 +130,12 @@ class Sequencer(wiring.Component):
         Strobe that starts a run; ``state`` is RUNNING from the next cycle (the run's cycle 0) on.
     abort:
         Strobe: the run stops at its next instruction, with all that was issued before finished.
-    contract, sweep, loss, coefficient and ..._start:
-        Fields and start strobes of the units; the bases of ``contract`` have the address registers added.
-    engine_ready, engine_drained, engine_fault, sweep_ready, loss_free, loss_done, coefficient_ready:
+    contract, sweep, loss, coefficient, gather and ..._start:
+        Fields and start strobes of the units; the address registers are added.
+    engine_ready, engine_drained, engine_fault, sweep_ready, loss_free, loss_idle, loss_done, coefficient_ready:
         What the units report; with ``engine_fault_earlier`` a fault is that of the contraction before the last one.
+    gather_ready, gather_fault:
+        While a gather goes on neither a contraction nor a sweep is issued, and the engine is not drained.
     filled, take:
         A filled batch half waits; strobe that takes it.
     state, fault, pc:
@@ -154,7 +153,7 @@ class Sequencer(wiring.Component):
                 "program_data": In(32),
                 "program_word": Out(32),
                 "run": In(1),
-                "run_pc": In(_ADDRESS_BITS),
+                "run_pc": In(ADDRESS_BITS),
                 "repeat": In(32),
                 "abort": In(1),
                 "contract": Out(instruction_layout(Contract)),
@@ -165,19 +164,24 @@ class Sequencer(wiring.Component):
                 "loss_start": Out(1),
                 "coefficient": Out(instruction_layout(Coefficient)),
                 "coefficient_start": Out(1),
+                "gather": Out(instruction_layout(Gather)),
+                "gather_start": Out(1),
                 "engine_ready": In(1),
                 "engine_drained": In(1),
                 "engine_fault": In(1),
                 "engine_fault_earlier": In(1),
                 "sweep_ready": In(1),
                 "loss_free": In(1),
+                "loss_idle": In(1),
                 "loss_done": In(1),
                 "coefficient_ready": In(1),
+                "gather_ready": In(1),
+                "gather_fault": In(1),
                 "filled": In(1),
                 "take": Out(1),
                 "state": Out(State),
                 "fault": Out(Fault),
-                "pc": Out(_ADDRESS_BITS),
+                "pc": Out(ADDRESS_BITS),
                 "cycles": Out(64),
                 "waits": Out(64),
             }
@@ -198,7 +202,7 @@ class Sequencer(wiring.Component):
 
         # --- Fetch. A word arrives two cycles after its address: the memory, then a register that keeps the memory's
         # slow output off the decoders.
-        address = Signal(_ADDRESS_BITS)
+        address = Signal(ADDRESS_BITS)
         followed = Signal.like(address)
         outside = Signal(2)
         word = Signal(32)
@@ -247,15 +251,51 @@ class Sequencer(wiring.Component):
         # --- Loops: entry 0 is the innermost.
         repeat = Signal(32)
         depth = Signal(range(LOOP_DEPTH + 1))
-        loop_start = [Signal(_ADDRESS_BITS, name=f"loop_start{level}") for level in range(LOOP_DEPTH)]
+        loop_start = [Signal(ADDRESS_BITS, name=f"loop_start{level}") for level in range(LOOP_DEPTH)]
         loop_turns = [Signal(32, name=f"loop_turns{level}") for level in range(LOOP_DEPTH)]
         last_turn = Signal()
         m.d.sync += last_turn.eq(loop_turns[0] == 1)
+
+        # --- Address registers. One adder serves ADD and, one after the other while words still arrive, the sums.
+        registers = Array(Signal(ADDRESS_BITS, name=f"register{number}") for number in range(ADDRESS_REGISTERS))
+        chosen = Signal(range(ADDRESS_REGISTERS))
+        register = Signal(ADDRESS_BITS)
+        addend = Signal(ADDRESS_BITS)
+        total = Signal(ADDRESS_BITS)
+        sums = [
+            Signal(ADDRESS_BITS, name=f"sum{number}") for number in range(max(len(names) for names in SUMS.values()))
+        ]
+
+        def at(number: int, kind: type[Instruction], name: str) -> Value:
+            """A field when word ``number`` arrives."""
+            return arrived(kind, name) if kind.FIELDS[name].word == number else kept(kind, name)
+
+        m.d.comb += [
+            chosen.eq(Mux(first, arrived(Add, "register"), kept(Add, "register"))),
+            addend.eq(kept(Add, "value")),
+            total.eq(register + addend),
+        ]
+        m.d.sync += register.eq(registers[chosen])
+        with m.Switch(opcode_now):
+            for kind, first_word in _SUMS_FROM.items():
+                with m.Case(kind.OPCODE):
+                    for place, (name, chooser) in enumerate(SUMS[kind].items()):
+                        word_number = first_word + place
+                        with m.If(index == word_number):
+                            m.d.comb += chosen.eq(at(word_number, kind, chooser))
+                        with m.If(index == word_number + 1):
+                            m.d.comb += addend.eq(at(word_number + 1, kind, name))
+                            m.d.sync += sums[place].eq(total)
+            with m.Case(Gather.OPCODE), m.If(index == Gather.WORDS - 1):
+                # The registers are chosen by the last word: too late for the adder.
+                for place, (name, chooser) in enumerate(SUMS[Gather].items()):
+                    m.d.sync += sums[place].eq(kept(Gather, name) + registers[arrived(Gather, chooser)])
 
         # --- Checks, each in the cycle in which its instruction's word arrives; earlier ones win.
         refusal = Signal(Fault)
         queries = arrived(Coefficient, "queries")
         two_sided = kept(Coefficient, "two_sided")
+        operand = arrived(Contract, "operand")
         checks = [
             (Loop, 0, Fault.OPCODE, depth == LOOP_DEPTH),
             (Loop, 0, Fault.RANGE, (arrived(Loop, "count") == 0) & (repeat == 0)),
@@ -264,18 +304,42 @@ class Sequencer(wiring.Component):
             (Contract, 1, Fault.RANGE, arrived(Contract, "cols") > config.columns),
             (Contract, 1, Fault.RANGE, arrived(Contract, "last_cols") > arrived(Contract, "cols")),
             (Contract, 1, Fault.RANGE, arrived(Contract, "last_cols") == 0),
+            (
+                Contract,
+                2,
+                Fault.RANGE,
+                (operand != Operand.WORD) & (kept(Contract, "from_batch") | kept(Contract, "bias")),
+            ),
+            (Contract, 2, Fault.RANGE, operand > max(Operand)),
+            (Contract, 2, Fault.RANGE, arrived(Contract, "base") > max(Base)),
             *(
                 (Contract, bits.word, Fault.RANGE, arrived(Contract, name) == 0)
                 for name, bits in Contract.FIELDS.items()
                 if name.startswith("count")
             ),
+            *(
+                (
+                    Contract,
+                    Contract.FIELDS[name].word,
+                    Fault.RANGE,
+                    (kept(Contract, "operand") != Operand.DIFFERENCE) & (arrived(Contract, name) != 0),
+                )
+                for name in (f"b{level}" for level in range(REDUCTION_LEVELS))
+            ),
             (Sweep, 1, Fault.RANGE, arrived(Sweep, "count") == 0),
-            (Sweep, 1, Fault.ADDRESS, arrived(Sweep, "row") + arrived(Sweep, "count") > config.weight_rows),
+            (Sweep, 2, Fault.RANGE, kept(Sweep, "single") & (total >= config.columns)),
+            (Sweep, 2, Fault.ADDRESS, sums[0] + kept(Sweep, "count") > config.weight_rows),
             (Loss, 0, Fault.RANGE, arrived(Loss, "outputs") > config.outputs),
             (Loss, 0, Fault.RANGE, arrived(Loss, "outputs") == 0),
             (Loss, 1, Fault.RANGE, arrived(Loss, "groups") == 0),
             (Coefficient, 1, Fault.RANGE, queries == 0),
             (Coefficient, 1, Fault.RANGE, queries > Mux(two_sided, config.losses // 2, config.losses - 1)),
+            (Gather, 0, Fault.RANGE, arrived(Gather, "cols") > config.columns),
+            (Gather, 0, Fault.RANGE, arrived(Gather, "lanes") > config.lanes),
+            *(
+                (Gather, Gather.FIELDS[name].word, Fault.RANGE, arrived(Gather, name) == 0)
+                for name in ("cols", "lanes", "rows")
+            ),
         ]
         with m.If(arriving):
             with m.If(refusal == Fault.NONE):
@@ -285,51 +349,36 @@ class Sequencer(wiring.Component):
             with m.If(outside[1] | (first & (word[:8] > max(Opcode)))):
                 m.d.sync += refusal.eq(Fault.OPCODE)
 
-        # --- Address registers. One adder serves ADD and, one after the other while words still arrive, the bases.
-        registers = Array(Signal(_ADDRESS_BITS, name=f"register{number}") for number in range(ADDRESS_REGISTERS))
-        chosen = Signal(range(ADDRESS_REGISTERS))
-        operand = Signal(_ADDRESS_BITS)
-        addend = Signal(_ADDRESS_BITS)
-        total = Signal(_ADDRESS_BITS)
-        bases = {base: Signal(_ADDRESS_BITS, name=f"sum_{base}") for base in _BASES}
-        m.d.comb += [
-            chosen.eq(Mux(first, arrived(Add, "register"), kept(Add, "register"))),
-            addend.eq(kept(Add, "value")),
-            total.eq(operand + addend),
-        ]
-        m.d.sync += operand.eq(registers[chosen])
-        for turn, (base, register) in enumerate(_BASES.items(), start=Contract.FIELDS["w_base"].word):
-            with m.If(index == turn):
-                m.d.comb += chosen.eq(kept(Contract, register))
-            with m.If(index == turn + 1):
-                m.d.comb += addend.eq(kept(Contract, base))
-                m.d.sync += bases[base].eq(total)
-
         # --- Issue.
         waits_hold = Signal()
         all_done = Signal()
         free = Signal()
         aborting = Signal()
         refused = Signal()
-        done = Cat(self.engine_drained, self.sweep_ready, self.loss_done, self.coefficient_ready)
+        drained = self.engine_drained & self.gather_ready
+        done = Cat(drained, self.sweep_ready, self.loss_done, self.coefficient_ready)
         m.d.comb += [
             waits_hold.eq((kept(Contract, "wait") & ~done) == 0),
             all_done.eq(done.all()),
             free.eq(1),
             refused.eq((phase == _Phase.ISSUE) & (aborting | (refusal != Fault.NONE))),
-            issue.eq((phase == _Phase.ISSUE) & waits_hold & free & ~refused & ~self.engine_fault),
+            issue.eq((phase == _Phase.ISSUE) & waits_hold & free & ~refused & ~self.engine_fault & ~self.gather_fault),
             go.eq((issue & (opcode != Opcode.HALT)) | (phase == _Phase.START)),
         ]
         with m.Switch(opcode):
             with m.Case(Opcode.CONTRACT):
-                m.d.comb += free.eq(self.engine_ready & (self.loss_free | ~kept(Contract, "to_loss")))
+                # Groups of differences go through both loss buffers.
+                buffer = Mux(kept(Contract, "base") == Base.ADD, self.loss_idle, self.loss_free)
+                m.d.comb += free.eq(self.engine_ready & self.gather_ready & (buffer | ~kept(Contract, "to_loss")))
                 m.d.comb += self.contract_start.eq(issue)
             with m.Case(Opcode.SWEEP):
-                m.d.comb += [free.eq(self.sweep_ready), self.sweep_start.eq(issue)]
+                m.d.comb += [free.eq(self.sweep_ready & self.gather_ready), self.sweep_start.eq(issue)]
             with m.Case(Opcode.LOSS):
                 m.d.comb += [free.eq(self.loss_done), self.loss_start.eq(issue)]
             with m.Case(Opcode.COEFFICIENT):
                 m.d.comb += [free.eq(self.coefficient_ready), self.coefficient_start.eq(issue)]
+            with m.Case(Opcode.GATHER):
+                m.d.comb += [free.eq(drained & self.sweep_ready), self.gather_start.eq(issue)]
             with m.Case(Opcode.BATCH):
                 m.d.comb += [free.eq(all_done & self.filled), self.take.eq(issue)]
             with m.Case(Opcode.HALT):
@@ -339,13 +388,14 @@ class Sequencer(wiring.Component):
             (Sweep, self.sweep),
             (Loss, self.loss),
             (Coefficient, self.coefficient),
+            (Gather, self.gather),
         ):
-            for name in kind.FIELDS:
-                if name != "wait":
-                    m.d.comb += port[name].eq(bases[name] if name in bases and kind is Contract else kept(kind, name))
+            added = dict(zip(SUMS.get(kind, ()), sums, strict=False))
+            m.d.comb += [port[name].eq(added.get(name, kept(kind, name))) for name in kind.FIELDS if name != "wait"]
 
-        contract_pc = Signal(_ADDRESS_BITS)
-        earlier_pc = Signal(_ADDRESS_BITS)
+        contract_pc = Signal(ADDRESS_BITS)
+        earlier_pc = Signal(ADDRESS_BITS)
+        gather_pc = Signal(ADDRESS_BITS)
         with m.If(issue), m.Switch(opcode):
             with m.Case(Opcode.LOOP):
                 m.d.sync += depth.eq(depth + 1)
@@ -369,6 +419,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += registers[target].eq(Mux(opcode == Opcode.SET, kept(Set, "value"), total))
             with m.Case(Opcode.CONTRACT):
                 m.d.sync += [contract_pc.eq(self.pc), earlier_pc.eq(contract_pc)]
+            with m.Case(Opcode.GATHER):
+                m.d.sync += gather_pc.eq(self.pc)
             with m.Case(Opcode.HALT):
                 m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.IDLE)]
 
@@ -406,13 +458,15 @@ class Sequencer(wiring.Component):
                 m.d.sync += aborting.eq(1)
             with m.If(refused & (phase != _Phase.STOP)):
                 m.d.sync += [phase.eq(_Phase.STOP), self.fault.eq(Mux(aborting, Fault.ABORTED, refusal))]
-            with m.If(self.engine_fault & (phase != _Phase.STOP)):
+            with m.If((self.engine_fault | self.gather_fault) & (phase != _Phase.STOP)):
                 m.d.sync += [
                     phase.eq(_Phase.STOP),
                     self.fault.eq(Fault.ADDRESS),
-                    self.pc.eq(Mux(self.engine_fault_earlier, earlier_pc, contract_pc)),
+                    self.pc.eq(
+                        Mux(self.gather_fault, gather_pc, Mux(self.engine_fault_earlier, earlier_pc, contract_pc))
+                    ),
                 ]
-            with m.If((phase == _Phase.STOP) & self.engine_drained & self.sweep_ready & self.coefficient_ready):
+            with m.If((phase == _Phase.STOP) & drained & self.sweep_ready & self.coefficient_ready):
                 # The loss accumulator may wait for results that never come; the next run makes it forget.
                 m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.FAILED)]
         with m.Else():

@@ -19,12 +19,23 @@ from .weight_store import SweepPort
 _STAGES = 9
 
 
-def perturb(config: Config, masters: np.ndarray, signs: np.ndarray, mu: int, negative: bool) -> np.ndarray:
+def perturb(
+    config: Config,
+    masters: np.ndarray,
+    signs: np.ndarray,
+    mu: int,
+    negative: bool,
+    single: bool = False,
+    column: int = 0,
+) -> np.ndarray:
     """The effective words that a PERTURB sweep writes: the rounded masters, a step of ``mu`` along the signs.
 
-    ``masters`` int64[rows, C], ``signs`` [rows, C] of +1 and -1; ``negative`` flips them. Returns int64[rows, C].
+    ``masters`` int64[rows, C], ``signs`` [rows, C] of +1 and -1; ``negative`` flips them. With ``single`` only
+    ``column`` is perturbed, along +1. Returns int64[rows, C].
     """
     step = -mu if negative else mu
+    if single:
+        signs = np.arange(config.columns) == column
     return saturate(round_shift(masters, config.master_extra) + signs * np.int64(step), config.word)
 
 
@@ -34,21 +45,25 @@ def update(
     masters: np.ndarray,
     momenta: np.ndarray,
     signs: np.ndarray,
-    coefficient: int,
+    coefficient: int | np.ndarray,
     rate: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masters and momenta after an UPDATE sweep of these rows, int64[rows, C] each.
 
-    ``coefficient`` and ``rate`` are the coefficient unit's, in units of the master's last bit and 2**-8 of it.
+    ``coefficient`` and ``rate`` are the coefficient unit's, in units of the master's last bit and 2**-8 of it; with
+    ``single`` the coefficients are int64[rows], one a row.
     """
+    written = np.arange(config.columns) == sweep.column if sweep.single else True
+    kept = momenta
     if sweep.first:
-        momenta = momenta - round_shift(momenta, sweep.decay) if sweep.decay else np.zeros_like(momenta)
-    momenta = saturate(momenta + signs * np.int64(round_shift(coefficient, sweep.scale)), config.momentum_word)
+        kept = momenta - round_shift(momenta, sweep.decay) if sweep.decay else np.zeros_like(momenta)
+    step = round_shift(np.asarray(coefficient, dtype=np.int64), sweep.scale)
+    total = kept + (step[:, None] if sweep.single else signs * step)
+    momenta = np.where(written, saturate(total, config.momentum_word), momenta)
     if sweep.last:
-        if sweep.weight_decay:
-            masters = masters - round_shift(masters, sweep.weight_decay)
-        step = np.sign(momenta) * round_shift(rate, RATE_FRACTION) if sweep.sign else momenta
-        masters = saturate(masters - step, config.master_word)
+        decayed = masters - round_shift(masters, sweep.weight_decay) if sweep.weight_decay else masters
+        move = np.sign(momenta) * round_shift(rate, RATE_FRACTION) if sweep.sign else momenta
+        masters = np.where(written, saturate(decayed - move, config.master_word), masters)
     return masters, momenta
 
 
@@ -57,11 +72,12 @@ class SweepUnit(wiring.Component):
 
     ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep at
     s + 1 + r; it is ready at s + count + ``sweep_latency``, when all words written can be read. The instruction must be
-    a valid one: the sequencer checks it.
+    a valid one, its registers added: the sequencer checks it.
 
-    ``coefficient`` is the word at ``coefficient_index``, one cycle later; ``rewind`` sets the index to 0. ``rate`` and
-    ``coefficient`` are taken with ``start``. ``generator`` is the perturbation generator's state; ``generator_write``
-    sets its low (bit 0) or high (bit 1) half to ``generator_data``, only while ready.
+    ``coefficient`` is the word at ``coefficient_index``, one cycle later. An UPDATE moves the index by one with
+    ``next`` and by one a row with ``single``, the cycle after ``start`` first; ``rewind`` sets it to 0. ``rate`` is
+    taken with ``start``. ``generator`` is the perturbation generator's state; ``generator_write`` sets its low (bit 0)
+    or high (bit 1) half to ``generator_data``, only while ready.
     """
 
     def __init__(self, config: Config) -> None:
@@ -87,19 +103,16 @@ class SweepUnit(wiring.Component):
         m = Module()
         config, store = self._config, self.store
 
-        # Instruction, coefficient and rate as they were at the start: stable while rows are in the pipeline.
+        # Instruction and rate as they were at the start: stable while rows are in the pipeline. So are the columns
+        # that are written, a cycle later.
         sweep = Signal.like(self.sweep)
-        coefficient = Signal.like(self.coefficient)
         rate = Signal.like(self.rate)
         with m.If(self.start):
-            m.d.sync += [sweep.eq(self.sweep), coefficient.eq(self.coefficient), rate.eq(self.rate)]
+            m.d.sync += [sweep.eq(self.sweep), rate.eq(self.rate)]
         perturbs = Signal()
         m.d.comb += perturbs.eq(sweep.kind == SweepKind.PERTURB)
-
-        with m.If(self.rewind):
-            m.d.sync += self.coefficient_index.eq(0)
-        with m.Elif(self.start & self.sweep.next & (self.sweep.kind == SweepKind.UPDATE)):
-            m.d.sync += self.coefficient_index.eq(self.coefficient_index + 1)
+        chosen = Signal(config.columns)
+        m.d.sync += [chosen[column].eq(~sweep.single | (sweep.column == column)) for column in range(config.columns)]
 
         # valid[k] and rows[k] are those of the row that was issued k cycles before.
         valid = [Signal(name=f"valid{stage}") for stage in range(_STAGES)]
@@ -111,6 +124,21 @@ class SweepUnit(wiring.Component):
             m.d.sync += [valid[0].eq(1), rows[0].eq(self.sweep.row), remaining.eq(self.sweep.count - 1)]
         with m.Elif(valid[0]):
             m.d.sync += [valid[0].eq(remaining != 0), rows[0].eq(rows[0] + 1), remaining.eq(remaining - 1)]
+
+        # The coefficient: the first row's, or with ``single`` each row's, stands in the row's first stage.
+        moves = Signal()
+        coefficient = Signal.like(self.coefficient)
+        with m.If(self.start):
+            m.d.comb += moves.eq((self.sweep.kind == SweepKind.UPDATE) & (self.sweep.next | self.sweep.single))
+        with m.Else():
+            m.d.comb += moves.eq(valid[0] & (remaining != 0) & ~perturbs & sweep.single)
+        with m.If(self.rewind):
+            m.d.sync += self.coefficient_index.eq(0)
+        with m.Elif(moves):
+            m.d.sync += self.coefficient_index.eq(self.coefficient_index + 1)
+        with m.If(valid[0] & (sweep.single | ~valid[1])):
+            m.d.sync += coefficient.eq(self.coefficient)
+
         busy = Signal()
         with m.If(self.start):
             m.d.sync += busy.eq(1)
@@ -140,23 +168,17 @@ class SweepUnit(wiring.Component):
                 ]
 
         # What a row's words move by for either sign, ready at stage 3. Doubling before a variable shift keeps the
-        # last bit shifted out, which is all that rounding half up needs.
-        shifted = Signal(signed(config.momentum_word + 1))
-        step = Signal(signed(max(config.momentum_word, 17)))
-        plus = Signal(signed(len(step) + 1))
+        # last bit shifted out, which is all that rounding half up needs: x is (2x + 1) >> 1, and -x is -2x >> 1.
+        doubled = Signal(signed(max(config.momentum_word, 17) + 1))
+        plus = Signal(signed(len(doubled)))
         minus = Signal.like(plus)
-        flip = Signal()
-        scaled = Signal(signed(config.momentum_word))
-        m.d.comb += [
-            flip.eq(perturbs & sweep.negative),
-            step.eq(Mux(perturbs, sweep.mu, scaled)),
-        ]
         m.d.sync += [
-            shifted.eq(Cat(0, coefficient).as_signed() >> sweep.scale),
-            scaled.eq((shifted + 1) >> 1),
-            plus.eq(Mux(flip, -step, step)),
-            minus.eq(Mux(flip, step, -step)),
+            doubled.eq(Mux(perturbs, Cat(0, sweep.mu, 0).as_signed(), Cat(0, coefficient).as_signed() >> sweep.scale)),
+            plus.eq((doubled + 1) >> 1),
+            minus.eq(-doubled >> 1),
         ]
+        flip = Signal()
+        m.d.comb += flip.eq(perturbs & sweep.negative)
         forth = Signal(32 - RATE_FRACTION + 1)
         back = Signal(signed(len(forth) + 1))
         m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
@@ -181,10 +203,11 @@ class SweepUnit(wiring.Component):
             # Stage 4: the word to add to, and the step along this column's sign.
             base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{column}")
             along = Signal.like(plus, name=f"along{column}")
+            backward = (generator.state[column] & ~sweep.single) ^ flip
             weight = [Signal.like(master, name=f"weight{column}_{stage}") for stage in (4, 5, 6)]
             m.d.sync += [
                 base.eq(Mux(perturbs, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
-                along.eq(Mux(generator.state[column], minus, plus)),
+                along.eq(Mux(chosen[column], Mux(backward, minus, plus), 0)),
                 weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
                 weight[1].eq(weight[0]),
                 weight[2].eq(weight[1]),
@@ -217,9 +240,9 @@ class SweepUnit(wiring.Component):
         m.d.comb += [
             store.effective_write.eq(valid[6] & perturbs),
             store.effective_row.eq(Cat(rows[6], sweep.half)),
-            store.momentum_write.eq(valid[6] & ~perturbs),
+            store.momentum_write.eq(Mux(valid[6] & ~perturbs, chosen, 0)),
             store.momentum_row.eq(rows[6]),
-            store.master_write.eq(valid[8] & ~perturbs & sweep.last),
+            store.master_write.eq(Mux(valid[8] & ~perturbs & sweep.last, chosen, 0)),
             store.master_row.eq(rows[8]),
         ]
         return m

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .config import REDUCTION_LEVELS, Config
-from .isa import Coefficient, Contract, Instruction, Loss, Opcode, Sweep, Wait
+from .isa import Base, Coefficient, Contract, Gather, Instruction, Loss, Opcode, Operand, Sweep, Wait
 from .timing import (
     ISSUE_OVERHEAD,
     capture_latency,
     coefficient_cycles,
+    gather_latency,
     loss_latency,
     result_latency,
     sweep_latency,
@@ -39,14 +40,18 @@ class Timing:
     """CONTRACT: K, rows of a tile."""
     cols: int = 0
     """CONTRACT: results of the last tile."""
+    hold: int = 0
+    """CONTRACT: fewest cycles from the last row to that of the next contraction's first tile."""
     tail: int = 0
     """CONTRACT: cycles from the first tile's last row to the last tile's."""
     macs: int = 0
     """CONTRACT: useful multiply-accumulates a lane."""
     to_loss: bool = False
-    """CONTRACT: takes a loss buffer."""
+    """CONTRACT: takes a loss buffer, unless it adds."""
+    adds: bool = False
+    """CONTRACT: gives groups of differences to the loss."""
     duration: int = 0
-    """SWEEP, COEFFICIENT: cycles from issue to done. LOSS: cycles of reading a group."""
+    """SWEEP, COEFFICIENT, GATHER: cycles from issue to done. LOSS: cycles of reading a group."""
 
 
 def timing_of(instruction: Instruction, config: Config) -> Timing:
@@ -57,18 +62,32 @@ def timing_of(instruction: Instruction, config: Config) -> Timing:
         return Timing(opcode, spacing, _ALL)
     waits = int(instruction.wait)
     if isinstance(instruction, Contract):
-        rows, cols, last = instruction.rows, instruction.cols, instruction.last_cols
+        rows, last, pace = instruction.rows, instruction.last_cols, instruction.pace
         tiles = instruction.tiles
         last_tiles = tiles // instruction.levels[REDUCTION_LEVELS + instruction.tile_level].count
-        tail = (tiles - last_tiles) * max(rows, cols) + (last_tiles - 1) * max(rows, last)
-        return Timing(opcode, spacing, waits, rows, last, tail, instruction.macs, instruction.to_loss)
+        tail = (tiles - last_tiles) * max(rows, instruction.cols, pace) + (last_tiles - 1) * max(rows, last, pace)
+        return Timing(
+            opcode,
+            spacing,
+            waits,
+            rows=rows,
+            cols=last,
+            hold=max(last, pace),
+            tail=tail,
+            macs=0 if instruction.operand == Operand.IDENTITY else instruction.macs,
+            to_loss=instruction.to_loss,
+            adds=instruction.base == Base.ADD,
+        )
     if isinstance(instruction, Sweep):
         return Timing(opcode, spacing, waits | _SWEEP, duration=instruction.count + sweep_latency(config))
     if isinstance(instruction, Coefficient):
         return Timing(opcode, spacing, waits | _COEFFICIENT, duration=coefficient_cycles(config, instruction.queries))
     if isinstance(instruction, Loss):
-        duration = instruction.outputs * config.lanes
+        duration = instruction.outputs * config.loss_lanes
         return Timing(opcode, spacing, waits | _LOSS, duration=duration)
+    if isinstance(instruction, Gather):
+        words = instruction.lanes * instruction.rows * instruction.cols
+        return Timing(opcode, spacing, waits | _ENGINE | _SWEEP, duration=words + gather_latency(config))
     return Timing(opcode, spacing, waits)
 
 
@@ -86,9 +105,11 @@ class Schedule:
         """Issue of the last instruction."""
         self.last_row = 0
         """Issue of the last contraction's last row: the engine is ready from then on."""
-        self.last_cols = 0
+        self.next_end = 0
+        """First cycle in which the next contraction's first tile can issue its last row."""
         self.drained = 0
         """A contraction issued then or later reads all results."""
+        self.gather_done = 0
         self.sweep_done = 0
         self.coefficient_done = 0
         self.loss_done = 0
@@ -110,8 +131,8 @@ class Schedule:
         at = self.now + timing.spacing
         waits = timing.waits
         if waits:
-            if waits & _ENGINE and at < self.drained:
-                at = self.drained
+            if waits & _ENGINE and at < max(self.drained, self.gather_done):
+                at = max(self.drained, self.gather_done)
             if waits & _SWEEP and at < self.sweep_done:
                 at = self.sweep_done
             if waits & _LOSS and at < self.loss_done:
@@ -120,16 +141,20 @@ class Schedule:
                 at = self.coefficient_done
         opcode = timing.opcode
         if opcode is Opcode.CONTRACT:
-            at = max(at, self.last_row)
+            at = max(at, self.last_row, self.gather_done)
             if timing.to_loss:
-                at = max(at, self.buffers_free[0])
-            self.last_row = max(at + timing.rows, self.last_row + self.last_cols) + timing.tail
-            self.last_cols = timing.cols
+                # A buffer of a group's own; differences go through both and come after all groups before.
+                at = max(at, self.buffers_free[1] if timing.adds else self.buffers_free[0])
+            self.last_row = max(at + timing.rows, self.next_end) + timing.tail
+            self.next_end = self.last_row + timing.hold
             self.drained = self.last_row + self._result_latency + timing.cols - 2
             if timing.to_loss:
-                self._capture()
+                self._capture(timing)
         elif opcode is Opcode.SWEEP:
+            at = max(at, self.gather_done)
             self.sweep_done = at + timing.duration
+        elif opcode is Opcode.GATHER:
+            self.gather_done = at + timing.duration
         elif opcode is Opcode.COEFFICIENT:
             self.coefficient_done = at + timing.duration
         elif opcode is Opcode.LOSS:
@@ -137,11 +162,15 @@ class Schedule:
         self.now = at
         return at
 
-    def _capture(self) -> None:
-        # The group is read once its last result is in its buffer and the group before it is read.
-        captured = self.last_row + self._capture_latency + self.last_cols
-        free = max(captured, self.buffers_free[1]) + self._loss_reading
-        self.buffers_free = (self.buffers_free[1], free)
+    def _capture(self, timing: Timing) -> None:
+        # A group is read once its last result is in its buffer and the group before it is read; groups of differences
+        # come no faster than they are read.
+        captured = self.last_row + self._capture_latency + timing.cols
+        if timing.adds:
+            free = captured + self._loss_reading
+        else:
+            free = max(captured, self.buffers_free[1]) + self._loss_reading
+            self.buffers_free = (self.buffers_free[1], free)
         self.loss_done = free - 1 + self._loss_latency
 
     def key(self) -> Hashable:
@@ -149,8 +178,9 @@ class Schedule:
         now = self.now
         return (
             max(self.last_row - now, 0),
-            max(self.last_row + self.last_cols - now, 0),
+            max(self.next_end - now, 0),
             max(self.drained - now, 0),
+            max(self.gather_done - now, 0),
             max(self.sweep_done - now, 0),
             max(self.coefficient_done - now, 0),
             max(self.loss_done - now, 0),
@@ -163,7 +193,9 @@ class Schedule:
         """Moves all times by ``cycles``, as turns of a loop do that repeat exactly."""
         self.now += cycles
         self.last_row += cycles
+        self.next_end += cycles
         self.drained += cycles
+        self.gather_done += cycles
         self.sweep_done += cycles
         self.coefficient_done += cycles
         self.loss_done += cycles
@@ -182,7 +214,7 @@ class Issue(NamedTuple):
     start: int
     """First cycle of its unit's work."""
     end: int
-    """First cycle after it: after the last row of a contraction; when a sweep or the coefficients are done."""
+    """First cycle after it: after a contraction's last row; when a sweep, a gather or the coefficients are done."""
 
 
 class Use(NamedTuple):
@@ -191,7 +223,7 @@ class Use(NamedTuple):
     count: int
     """Times issued."""
     busy: int
-    """Cycles of its unit: rows and stalls of contractions, rows and latency of sweeps, coefficients."""
+    """Cycles of its unit: rows and stalls of contractions; rows, words and latency of the others."""
     waited: int
     """Cycles that its issues waited for units."""
     macs: int
@@ -241,7 +273,7 @@ class _Times:
         if timing.opcode is Opcode.CONTRACT:
             # Rows of one contraction follow those of the one before without a gap when it was issued in time.
             start, end = max(cycle, before) + 1, schedule.last_row + 1
-        elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT):
+        elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT, Opcode.GATHER):
             end = cycle + timing.duration
         return Issue(index, cycle, cycle - earliest, start, end)
 

@@ -15,12 +15,12 @@ def epilogue_latency(config: Config) -> int:
 
 def result_latency(config: Config) -> int:
     """Cycles from the issue of a tile's last row to the issue of a row that can read the tile's first result."""
-    return epilogue_latency(config) + 8
+    return epilogue_latency(config) + 10
 
 
 def capture_latency(config: Config) -> int:
     """Cycles from the issue of a tile's last row to lane 0's first result at the loss accumulator."""
-    return epilogue_latency(config) + 12
+    return epilogue_latency(config) + 14
 
 
 def sweep_latency(config: Config) -> int:
@@ -29,8 +29,8 @@ def sweep_latency(config: Config) -> int:
 
 
 def loss_latency(config: Config) -> int:
-    """Cycles from reading a group's last output until its loss is summed, and the slot of a last group stored."""
-    return 22
+    """Cycles from the first pipe's last read until a group's loss is summed, and the slot of a last group stored."""
+    return 24 + config.lanes - config.loss_lanes
 
 
 def coefficient_cycles(config: Config, queries: int) -> int:
@@ -41,3 +41,13 @@ def coefficient_cycles(config: Config, queries: int) -> int:
 def host_read_latency(config: Config) -> int:
     """Cycles after which the host bus returns a word, whatever the space."""
     return config.lanes + 12
+
+
+def lane_read_latency(config: Config) -> int:
+    """Cycles after which the engine returns the word at a lane memory address, an address a cycle."""
+    return config.lanes + 4
+
+
+def gather_latency(config: Config) -> int:
+    """Cycles that a gather takes beyond its words."""
+    return lane_read_latency(config) + 2

@@ -18,7 +18,8 @@ class SweepPort(wiring.Signature):
     """The sweep unit's way to the weight store, seen from the sweep unit.
 
     ``masters`` and ``momenta`` are those of ``row`` two cycles before; a word written in one cycle can be read by the
-    next. ``effective_row`` is half * weight_rows + row. The ports are the host's while ``active`` is low.
+    next. ``effective_row`` is half * weight_rows + row. Momenta and masters have a write enable a column. The ports are
+    the host's while ``active`` is low.
     """
 
     def __init__(self, config: Config) -> None:
@@ -34,10 +35,10 @@ class SweepPort(wiring.Signature):
                 "effective_write": Out(1),
                 "effective_row": Out(range(config.effective_rows)),
                 "effective_words": Out(ArrayLayout(signed(config.word), config.columns)),
-                "momentum_write": Out(1),
+                "momentum_write": Out(config.columns),
                 "momentum_row": Out(row),
                 "momentum_words": Out(momenta),
-                "master_write": Out(1),
+                "master_write": Out(config.columns),
                 "master_row": Out(row),
                 "master_words": Out(masters),
             }
@@ -49,7 +50,8 @@ class WeightStore(wiring.Component):
 
     Engine: ``weights`` are the effective words of ``row`` two cycles before. Host: ``host_read`` is the word at
     ``host_row``, ``host_column`` of the masters (or momenta with ``host_momentum``) four cycles after these are stable;
-    ``host_write`` stores ``host_data``. The host may use its port only while no sweep is active.
+    ``host_write`` stores ``host_data``. The host may use its port only while no sweep is active. Gather unit:
+    ``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, never while a sweep writes any.
     """
 
     def __init__(self, config: Config) -> None:
@@ -60,6 +62,9 @@ class WeightStore(wiring.Component):
                 "row": In(range(config.effective_rows)),
                 "weights": Out(ArrayLayout(signed(config.word), config.columns)),
                 "sweep": In(SweepPort(config)),
+                "gather_write": In(1),
+                "gather_row": In(range(config.effective_rows)),
+                "gather_words": In(ArrayLayout(signed(config.word), config.columns)),
                 "host_row": In(range(config.weight_rows)),
                 "host_column": In(range(config.columns)),
                 "host_momentum": In(1),
@@ -79,9 +84,9 @@ class WeightStore(wiring.Component):
         )
         write, read = effective.write_port(), effective.read_port()
         m.d.comb += [
-            write.en.eq(sweep.effective_write),
-            write.addr.eq(sweep.effective_row),
-            write.data.eq(sweep.effective_words),
+            write.en.eq(sweep.effective_write | self.gather_write),
+            write.addr.eq(Mux(self.gather_write, self.gather_row, sweep.effective_row)),
+            write.data.eq(Mux(self.gather_write, self.gather_words, sweep.effective_words)),
             read.addr.eq(self.row),
         ]
         m.d.sync += self.weights.eq(read.data)
@@ -115,7 +120,7 @@ class WeightStore(wiring.Component):
             m.d.sync += words.eq(read.data)
             with m.If(sweep.active):
                 m.d.comb += [
-                    write.en.eq(sweep_write.replicate(config.columns)),
+                    write.en.eq(sweep_write),
                     write.addr.eq(sweep_row),
                     write.data.eq(sweep_words),
                 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Protocol
 
+import numpy as np
+from tenzo import sparse
 from tenzo.packets import Decoder, Packet, Status, encode
 from tenzo_hw.config import Config
 from tenzo_hw.protocol import (
@@ -28,7 +30,7 @@ from tenzo_hw.protocol import (
 _WRITE_HEADER = struct.Struct("<BBI")
 _READ = struct.Struct("<BIH")
 _RUN = struct.Struct("<HI")
-_ELEMENTS = {Element.U8: "B", Element.S8: "b", Element.S16: "h", Element.S32: "i"}
+_NUMPY = {Element.U8: "<u1", Element.S8: "<i1", Element.S16: "<i2", Element.S32: "<i4"}
 
 #: Registers that the link keeps.
 _COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
@@ -49,7 +51,7 @@ class Target(Protocol):
         ...
 
     def write(self, space: Space, address: int, value: int) -> None:
-        """Writes a word, ``value`` being a signed 32-bit number (unsigned for U8)."""
+        """Writes a word, ``value`` being a signed 32-bit number (unsigned for U8 and SPARSE)."""
         ...
 
     def run(self, pc: int, repeat: int) -> None:
@@ -141,10 +143,10 @@ class Endpoint:
                 if length < _WRITE_HEADER.size:
                     return Answer.BAD_LENGTH
                 space, element, address = _WRITE_HEADER.unpack_from(packet.payload)
-                size = ELEMENT_BYTES.get(Element(element)) if element in list(Element) else None
-                count, rest = divmod(length - _WRITE_HEADER.size, size) if size else (0, 0)
-                if count == 0 or rest:
+                data = packet.payload[_WRITE_HEADER.size :]
+                if not data or element not in list(Element) or len(data) % ELEMENT_BYTES.get(Element(element), 1):
                     return Answer.BAD_LENGTH
+                count = len(_words(Element(element), data))
                 if space not in WRITABLE or address + count > self._words[Space(space)]:
                     return Answer.BAD_ADDRESS
                 return Answer.BUSY if (full if space in BATCH_SPACES else running) else Answer.OK
@@ -154,10 +156,9 @@ class Endpoint:
         match packet.kind:
             case Kind.WRITE:
                 space, element, address = _WRITE_HEADER.unpack_from(packet.payload)
-                form = _ELEMENTS[Element(element)]
-                for (value,) in struct.iter_unpack(f"<{form}", packet.payload[_WRITE_HEADER.size :]):
-                    self._write(Space(space), address, value)
-                    address += 1
+                values = _words(Element(element), packet.payload[_WRITE_HEADER.size :])
+                for offset, value in enumerate(values.tolist()):
+                    self._write(Space(space), address + offset, value)
             case Kind.RUN:
                 self._target.run(*_RUN.unpack(packet.payload))
             case Kind.COMMIT:
@@ -191,3 +192,10 @@ class Endpoint:
             self._counters[Register(address)] = value % (1 << COUNTER_BITS)
         else:
             self._target.write(space, address, value)
+
+
+def _words(element: Element, data: bytes) -> np.ndarray:
+    """The words that a WRITE's data stand for."""
+    if element == Element.SPARSE:
+        return sparse.decode(np.frombuffer(data, dtype=np.uint8))
+    return np.frombuffer(data, dtype=_NUMPY[element])

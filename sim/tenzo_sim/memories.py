@@ -19,7 +19,8 @@ def _wrap(value: int, bits: int) -> int:
 class Memories:
     """All words of one machine, zero after power-on.
 
-    Arrays are int64 and stay where they are: plans hold views of them.
+    Arrays are int64 and stay where they are: others hold views of them. In ``lanes`` and ``batch`` the words of all
+    lanes at one address are neighbours: that is how they are used.
     """
 
     config: Config
@@ -34,20 +35,18 @@ class Memories:
             return np.zeros(shape, np.int64)
 
         self.program: list[int] = [0] * config.program_depth
-        self.lanes = zeros(config.lanes, config.lane_depth)
-        self.batch = zeros(2, config.lanes, config.batch_depth)
+        self.lanes = zeros(config.lane_depth, config.lanes)
+        self.batch = zeros(2, config.batch_depth, config.lanes)
         self.targets = zeros(2, config.target_depth)
         self.effective = zeros(config.effective_rows, config.columns)
         self.masters = zeros(config.weight_rows, config.columns)
         self.momenta = zeros(config.weight_rows, config.columns)
         self.tables = zeros(config.tables, 1 << config.table_bits, 2)
         """Value and slope of each entry."""
-        self.slots: list[int] = [0] * config.losses
-        self.coefficients: list[int] = [0] * config.losses
+        self.slots = zeros(config.losses)
+        self.coefficients = zeros(config.losses)
         self.history: list[tuple[int, int]] = [(0, 0)] * config.history
         """Loss sum and number of correct samples of each step."""
-        self._inputs = self.batch.reshape(2, -1)
-        self._input_word = config.input_word
         self._column_bits = (config.columns - 1).bit_length()
 
     def _weight(self, space: Space, address: int) -> tuple[np.ndarray, tuple[int, int], int] | None:
@@ -70,9 +69,10 @@ class Memories:
                 place = self._weight(space, address)
                 return int(place[0][place[1]]) if place else 0
             case Space.LANE:
-                return int(self.lanes.reshape(-1)[address])
+                lane, word = divmod(address, self.config.lane_depth)
+                return int(self.lanes[word, lane])
             case Space.LOSS:
-                return self.slots[address >> 1] >> 32 * (address & 1)
+                return int(self.slots[address >> 1]) >> 32 * (address & 1)
             case Space.HISTORY:
                 loss, correct = self.history[address >> 2]
                 return (loss, loss >> 32, correct, 0)[address & 3]
@@ -90,14 +90,15 @@ class Memories:
 
     def write(self, space: Space, address: int, value: int, half: int) -> None:
         """Writes a word for the host, cut to the memory's width; batch and target words go to ``half``."""
+        config = self.config
         if space is Space.BATCH:
             # First, because most words that a host writes are inputs.
-            self._inputs[half][address] = _wrap(value, self._input_word)
+            lane, word = divmod(address, config.batch_depth)
+            self.batch[half, word, lane] = _wrap(value, config.input_word)
             return
-        config = self.config
         match space:
             case Space.TARGET:
-                self.targets[half, address] = _wrap(value, config.word)
+                self.targets[half, address] = _wrap(value, config.output_word)
             case Space.REGISTER:
                 self._write_register(Register(address), value & 0xFFFFFFFF)
             case Space.PROGRAM:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from tenzo.packets import Status
-from tenzo_hw import sweep
+from tenzo_hw import gather, sweep
 from tenzo_hw.check import refusal
 from tenzo_hw.coefficient import coefficients
 from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config
@@ -17,7 +18,7 @@ from tenzo_hw.protocol import Fault, Space, State
 from tenzo_hw.timeline import Schedule, Timing, timing_of
 from tenzo_hw.timing import ISSUE_OVERHEAD
 
-from .contraction import Contraction, Scratch, contraction
+from .contraction import Contraction, Engine
 from .endpoint import Endpoint
 from .losses import Losses
 from .memories import Memories
@@ -68,8 +69,8 @@ class MachineModel:
         self._filling = 0
         self._half = 0
         self._fetched: dict[int, _Fetched] = {}
-        self._contractions: dict[tuple[int, ...], Contraction] = {}
-        self._scratch = Scratch()
+        self._contractions: dict[int, Contraction] = {}
+        self._engine = Engine(config, self.memories)
         self._actions: dict[Opcode, Callable[[_Fetched], None]] = {
             Opcode.HALT: self._halt,
             Opcode.LOOP: self._loop,
@@ -81,6 +82,7 @@ class MachineModel:
             Opcode.LOSS: self._loss,
             Opcode.COEFFICIENT: self._coefficient,
             Opcode.BATCH: self._batch,
+            Opcode.GATHER: self._gather,
         }
 
     # The host's requests
@@ -172,7 +174,6 @@ class MachineModel:
         self._stop(State.FAILED, fault, done + 1)
 
     def _stop(self, state: State, fault: Fault, cycles: int) -> None:
-        self._losses.settle(self._half)
         self._state, self._fault, self._cycles = state, fault, cycles
         self.total_cycles += cycles
 
@@ -210,7 +211,6 @@ class MachineModel:
         self._issue(step)
 
     def _batch(self, step: _Fetched) -> None:
-        self._losses.settle(self._half)
         # The halves take turns: with one filled it is the one before the half being filled, with two that one itself.
         self._half = self._filling ^ (self._filled & 1)
         self._filled -= 1
@@ -220,63 +220,87 @@ class MachineModel:
     # The units
 
     def _contract(self, step: _Fetched) -> None:
-        contract, registers = step.instruction, self._registers
-        moved = (
-            registers[contract.a_register],
-            registers[contract.w_register],
-            registers[contract.o_register],
-            registers[contract.b_register],
-        )
-        key = (self._pc, *moved)
-        planned = self._contractions.get(key)
-        if planned is None:
-            planned = contraction(self.config, contract, moved, self.memories, self._scratch)
-            self._contractions[key] = planned
-        results = planned(self._half)
-        if results is None:
+        contract = step.instruction
+        contraction = self._contractions.get(self._pc)
+        if contraction is None:
+            contraction = self._contractions[self._pc] = self._engine.contraction(contract)
+        if not contraction.run(self._registers, self._half):
             self._refuse(step, Fault.ADDRESS)
             return
         if contract.to_loss:
-            self._losses.capture(results)
+            self._losses.capture(contract.base, contraction.outcomes, contraction.slots, self._half)
         self._issue(step)
 
     def _loss(self, step: _Fetched) -> None:
-        self._losses.settle(self._half)
-        self._losses.setup(step.instruction)
+        instruction = step.instruction
+        self._losses.setup(instruction, self._moved(instruction.target, instruction.target_register))
         self._issue(step)
 
     def _sweep(self, step: _Fetched) -> None:
-        instruction, memories = step.instruction, self.memories
+        instruction, memories, config = step.instruction, self.memories, self.config
+        row = self._moved(instruction.row, instruction.row_register)
+        column = self._moved(instruction.column, instruction.column_register)
+        if instruction.single and column >= config.columns:
+            self._refuse(step, Fault.RANGE)
+            return
+        if row + instruction.count > config.weight_rows:
+            self._refuse(step, Fault.ADDRESS)
+            return
         state = self._saved[instruction.replay_slot] if instruction.replay else memories.generator
         for slot in range(REPLAY_SLOTS):
             if instruction.save >> slot & 1:
                 self._saved[slot] = state
-        directions, memories.generator = signs(state, instruction.count, self.config.columns)
-        rows = slice(instruction.row, instruction.row + instruction.count)
+        directions, memories.generator = signs(state, instruction.count, config.columns)
+        rows = slice(row, row + instruction.count)
         masters = memories.masters[rows]
         if instruction.kind == SweepKind.PERTURB:
-            first = instruction.half * self.config.weight_rows + instruction.row
+            first = instruction.half * config.weight_rows + row
             memories.effective[first : first + instruction.count] = sweep.perturb(
-                self.config, masters, directions, instruction.mu, instruction.negative
+                config, masters, directions, instruction.mu, instruction.negative, instruction.single, column
             )
         else:
-            coefficient = memories.coefficients[self._pointer]
+            used = instruction.count if instruction.single else 1
+            places = (self._pointer + np.arange(used)) % config.losses
+            coefficients = memories.coefficients[places] if instruction.single else memories.coefficients[places[0]]
             memories.masters[rows], memories.momenta[rows] = sweep.update(
-                self.config, instruction, masters, memories.momenta[rows], directions, coefficient, memories.rates.rate
+                config,
+                replace(instruction, column=column),
+                masters,
+                memories.momenta[rows],
+                directions,
+                coefficients,
+                memories.rates.rate,
             )
-            self._pointer = (self._pointer + instruction.next) % self.config.losses
+            moved = used if instruction.single else int(instruction.next)
+            self._pointer = (self._pointer + moved) % config.losses
         self._issue(step)
 
     def _coefficient(self, step: _Fetched) -> None:
         memories = self.memories
-        self._losses.settle(self._half)
-        values, memories.rates, loss = coefficients(self.config, step.instruction, memories.slots, memories.rates)
+        slots = memories.slots.tolist()
+        values, memories.rates, loss = coefficients(self.config, step.instruction, slots, memories.rates)
         memories.coefficients[: len(values)] = values
         memories.history[self._steps % self.config.history] = loss, self._losses.correct
         self._losses.correct = 0
         self._pointer = 0
         self._steps += 1
         self._issue(step)
+
+    def _gather(self, step: _Fetched) -> None:
+        instruction, memories = step.instruction, self.memories
+        moved = replace(
+            instruction,
+            address=self._moved(instruction.address, instruction.address_register),
+            row=self._moved(instruction.row, instruction.row_register),
+        )
+        if gather.model(self.config, moved, memories.lanes.T, memories.effective):
+            self._refuse(step, Fault.ADDRESS)
+            return
+        self._issue(step)
+
+    def _moved(self, address: int, register: int) -> int:
+        """An address plus an address register."""
+        return (address + self._registers[register]) & 0xFFFF
 
 
 class ModelTransport:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .network import TT, Dense, Network, ReLU, Sigmoid, Sine, Tanh
     from .plan import Plan
     from .recipe import Recipe
-    from .step import Settings
+    from .settings import Settings
     from .trainer import Trainer
     from .transport import open_transport
 
@@ -28,7 +28,7 @@ _HOMES = {
     "network": ("TT", "Dense", "Network", "ReLU", "Sigmoid", "Sine", "Tanh"),
     "plan": ("Plan",),
     "recipe": ("Recipe",),
-    "step": ("Settings",),
+    "settings": ("Settings",),
     "trainer": ("Trainer",),
     "transport": ("open_transport",),
 }

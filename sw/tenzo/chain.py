@@ -211,10 +211,11 @@ def _words(step: Step, *, first: bool, room: Room, sliced: bool) -> int:
     return source + result
 
 
-def search(layer: TT, config: Config, share: int, room: Room) -> Chain | None:
+def search(layer: TT, config: Config, share: int, room: Room, *, in_order: bool = False) -> Chain | None:
     """The chain with the fewest cycles for ``share`` groups that fits into ``room``; None when none does.
 
-    Among all orders of the cores and all slices of the first one's output index. Method: dynamic programming over the
+    Among all orders of the cores (``in_order``: from the first to the last) and all slices of the first one's output
+    index. Method: dynamic programming over the
     sets of contracted cores, as a step's cost depends on the set before it alone.
     """
 
@@ -222,23 +223,25 @@ def search(layer: TT, config: Config, share: int, room: Room) -> Chain | None:
         return chain.cycles(config, share), chain.slices, chain.order
 
     # Slices only add cycles: they are looked at where the best whole chain does not fit.
-    whole = _chains(layer, config, share, replace(room, words=1 << 62), sliced=False)
+    whole = _chains(layer, config, share, replace(room, words=1 << 62), sliced=False, in_order=in_order)
     cheapest = min(whole, key=cost, default=None)
     if cheapest is not None and chain_words(layer, cheapest, room) <= room.words:
         return cheapest
-    return min(_chains(layer, config, share, room, sliced=True), key=cost, default=None)
+    return min(_chains(layer, config, share, room, sliced=True, in_order=in_order), key=cost, default=None)
 
 
-def _chains(layer: TT, config: Config, share: int, room: Room, *, sliced: bool) -> Iterator[Chain]:
+def _chains(layer: TT, config: Config, share: int, room: Room, *, sliced: bool, in_order: bool) -> Iterator[Chain]:
     """The best chain that fits for every first core and, where ``sliced``, every number of slices."""
-    for first in range(len(layer.inputs)):
+    for first in range(1 if in_order else len(layer.inputs)):
         for slices in slice_counts(layer, first, room) if sliced else [1]:
-            chain = _best_order(layer, config, share, room, first, slices)
+            chain = _best_order(layer, config, share, room, first, slices, in_order=in_order)
             if chain is not None:
                 yield chain
 
 
-def _best_order(layer: TT, config: Config, share: int, room: Room, first: int, slices: int) -> Chain | None:
+def _best_order(
+    layer: TT, config: Config, share: int, room: Room, first: int, slices: int, *, in_order: bool
+) -> Chain | None:
     words = room.words
     if slices > 1:
         words -= layer.input_count * room.input_in_lane + layer.output_count * room.output_in_lane
@@ -247,7 +250,7 @@ def _best_order(layer: TT, config: Config, share: int, room: Room, first: int, s
         longer: dict[frozenset[int], tuple[int, tuple[Step, ...]]] = {}
         for done, (cost, steps) in best.items():
             for core in range(len(layer.inputs)):
-                if core in done or (not done and core != first):
+                if core in done or (not done and core != first) or (in_order and core != len(done)):
                     continue
                 step = make_step(layer, done, core, first, slices)
                 if not step.fits(config, share):

@@ -3,6 +3,10 @@
 Every request is answered, so a lost or damaged packet shows as a time-out and is sent again with its sequence number;
 the machine recognises a repeat and does not carry it out twice. Writes and reads of memories may be repeated freely, so
 several of them are in flight; after trouble among those a HELLO tells the machine where the numbering goes on.
+
+Writes are longer than their answers: on a serial link the machine is done with one before the next has come, and the
+link never rests when those in flight last for a round trip. Reads are shorter than their answers: no more are sent than
+the machine has room for, so that a link without flow control loses none.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from tenzo_hw.protocol import ANSWER, Answer, Kind
+from tenzo_hw.protocol import ANSWER, RECEIVER_SLOTS, Answer, Kind
 
 from . import packets
 from .errors import DeviceLost, RequestRefused
@@ -29,7 +33,7 @@ class Connection:
     """The requests' side of ``transport``.
 
     A request is given up, with ``DeviceLost``, after ``attempts`` time-outs of ``timeout_s`` seconds; ``window`` writes
-    or reads are in flight at a time. ``recovered`` counts the losses that were overcome.
+    are in flight at a time. ``recovered`` counts the losses that were overcome.
     """
 
     def __init__(self, transport: Transport, *, timeout_s: float, attempts: int, window: int) -> None:
@@ -65,7 +69,7 @@ class Connection:
         )
 
     def exchange(self, kind: Kind, payloads: Sequence[bytes]) -> list[bytes]:
-        """The answers' payloads of requests that may be repeated; ``window`` of them are in flight."""
+        """The answers' payloads of WRITEs or READs; several of them are in flight."""
         answers: list[bytes] = []
         failures = 0
         while len(answers) < len(payloads):
@@ -82,8 +86,9 @@ class Connection:
 
     def _pipeline(self, kind: Kind, payloads: Sequence[bytes], answers: list[bytes]) -> None:
         in_flight: deque[int] = deque()
+        window = self._window if kind == Kind.WRITE else RECEIVER_SLOTS
         while len(answers) < len(payloads):
-            while len(in_flight) < self._window and len(answers) + len(in_flight) < len(payloads):
+            while len(in_flight) < window and len(answers) + len(in_flight) < len(payloads):
                 sequence = self._next_sequence()
                 self._send(packets.encode(kind, sequence, payloads[len(answers) + len(in_flight)]))
                 in_flight.append(sequence)

@@ -14,8 +14,8 @@ from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import Instruction, encode
 from tenzo_hw.numbers import bounds
 from tenzo_hw.protocol import (
-    ELEMENT_BYTES,
     MAGIC,
+    SPARSE_LARGEST,
     VERSION,
     Element,
     Fault,
@@ -26,6 +26,7 @@ from tenzo_hw.protocol import (
     space_words,
 )
 
+from . import sparse
 from .connection import Connection
 from .errors import DeviceError, RunFailed, WrongDevice
 from .packets import Status
@@ -37,6 +38,9 @@ _RUN = struct.Struct("<HI")
 _HELLO = struct.Struct("<IHH")
 _NUMPY = {Element.U8: "<u1", Element.S8: "<i1", Element.S16: "<i2", Element.S32: "<i4"}
 
+#: Writes in flight: USB serial chips of FTDI hold answers back for 16 ms or until they are 62 bytes (AN232B-04), which
+#: those of 6 writes are. Others must be on their way meanwhile.
+WRITES_IN_FLIGHT = 16
 #: Turns of a RUN's loops that a program is checked for: after them every 16-bit address has come round.
 CHECKED_TURNS = 1 << 16
 #: Seconds between two looks at a run.
@@ -51,8 +55,8 @@ class Device:
     """A machine behind ``transport``; the first thing said is HELLO.
 
     ``expected`` is the configuration it must have. A request is given up, with ``DeviceLost``, after ``attempts``
-    time-outs of ``timeout_s`` seconds; ``window`` writes or reads are in flight at a time. Raises ``WrongDevice`` when
-    the answer is that of another product, version or configuration.
+    time-outs of ``timeout_s`` seconds; ``window`` writes are in flight at a time. Raises ``WrongDevice`` when the
+    answer is that of another product, version or configuration.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Device:
         expected: Config | None = None,
         timeout_s: float = 0.5,
         attempts: int = 10,
-        window: int = 4,
+        window: int = WRITES_IN_FLIGHT,
     ) -> None:
         self._connection = Connection(transport, timeout_s=timeout_s, attempts=attempts, window=window)
         self._free = 0
@@ -166,7 +170,7 @@ class Device:
                 f"inputs of shape {inputs.shape} are not [samples, words] of whole groups of {config.lanes}"
             )
         self._check_values("inputs", inputs, config.input_word)
-        self._check_values("targets", targets, config.word)
+        self._check_values("targets", targets, config.output_word)
         samples, words = inputs.shape
         lane_words = samples // config.lanes * words
         if lane_words > config.batch_depth:
@@ -198,7 +202,7 @@ class Device:
     # Memories
 
     def write(self, space: Space, address: int, values: np.ndarray) -> None:
-        """Writes integers of at most 32 bits at consecutive addresses, in the smallest element that holds them."""
+        """Writes integers of at most 32 bits at consecutive addresses, in the element that makes them fewest bytes."""
         self._check_range(space, address, values.size)
         self._connection.exchange(Kind.WRITE, self._writes(space, address, values))
 
@@ -332,11 +336,12 @@ class Device:
 
     def _writes(self, space: Space, address: int, values: np.ndarray) -> list[bytes]:
         words = values.reshape(-1).astype(np.int64).astype(np.int32)
-        element = _element(words)
-        step = (self.config.packet - _WRITE_HEADER.size) // ELEMENT_BYTES[element]
-        data = words.astype(_NUMPY[element])
+        element, data = _pack(words)
+        lengths = sparse.lengths(data) if element == Element.SPARSE else np.ones(data.size, dtype=np.int64)
+        places = address + np.cumsum(lengths) - lengths
+        step = (self.config.packet - _WRITE_HEADER.size) // data.itemsize
         return [
-            _WRITE_HEADER.pack(space, element, address + start) + data[start : start + step].tobytes()
+            _WRITE_HEADER.pack(space, element, places[start]) + data[start : start + step].tobytes()
             for start in range(0, data.size, step)
         ]
 
@@ -393,7 +398,18 @@ class _Progress:
         return self._looks >= STALLED_POLLS
 
 
+def _pack(words: np.ndarray) -> tuple[Element, np.ndarray]:
+    """The element whose data are the fewest bytes, of two with as many the lower one, and the data."""
+    if words.size and words.min() >= 0 and words.max() <= SPARSE_LARGEST:
+        code = sparse.encode(words)
+        if code.size < words.size:
+            return Element.SPARSE, code
+    element = _element(words)
+    return element, words.astype(_NUMPY[element])
+
+
 def _element(words: np.ndarray) -> Element:
+    """The smallest element with a place for every word."""
     low, high = (int(words.min()), int(words.max())) if words.size else (0, 0)
     if low >= 0 and high < 1 << 8:
         return Element.U8

@@ -16,7 +16,7 @@ from tenzo_hw.config import preset
 
 from .device import Device
 from .network import TT, Network, ReLU, fold
-from .step import Settings
+from .settings import Settings
 from .trainer import Trainer
 from .transport import open_transport
 

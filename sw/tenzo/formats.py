@@ -60,16 +60,21 @@ class Formats:
     weights: int
     """Effective words of cores and biases; masters have ``config.master_extra`` more."""
     layers: tuple[LayerFormat, ...]
+    loss: int
+    """The network's outputs on their way to the loss, and targets: words of ``config.output_word`` bits."""
+    dense: int
+    """The dense form of a layer, which coordinate-wise training forms on the machine."""
 
     def __post_init__(self) -> None:
-        _check_fractions(inputs=self.inputs, weights=self.weights)
+        _check_fractions(inputs=self.inputs, weights=self.weights, loss=self.loss, dense=self.dense)
 
     @classmethod
     def default(cls, network: Network, config: Config) -> Formats:
         """Formats that train well for the word size of ``config``.
 
-        Words of 9 bits: 6 of weights, 4 of results; of 18 bits: 13 and 12. Inputs reach from -2 to 2. What a table
-        function takes reaches from -8 to 8, what it gives from -2 to 2.
+        Words of 9 bits: 6 of weights, 4 of results; of 18 bits: 13 and 12. Inputs and dense forms reach from -2 to 2.
+        What a table function takes reaches from -8 to 8, what it gives from -2 to 2. Outputs have the same reach in the
+        lanes and on their way to the loss.
         """
         word = config.word
         weights = word - 3 if word < 12 else min(word - 4, 13)
@@ -80,7 +85,15 @@ class Formats:
                 layers.append(LayerFormat(inner=results, total=results, output=results))
             else:
                 layers.append(LayerFormat(inner=results, total=word - 4, output=word - 2))
-        return cls(inputs=config.input_word - 2, weights=weights, layers=tuple(layers))
+        # A function gives words: only what comes before it can have more bits.
+        finer = config.output_word - word if network.stages[-1].function is None else 0
+        return cls(
+            inputs=config.input_word - 2,
+            weights=weights,
+            layers=tuple(layers),
+            loss=layers[-1].output + finer,
+            dense=word - 2,
+        )
 
     @property
     def output(self) -> int:
@@ -90,7 +103,13 @@ class Formats:
     def to_dict(self) -> dict[str, Any]:
         """The formats as plain values, as recipes hold them."""
         layers = [{"inner": layer.inner, "total": layer.total, "output": layer.output} for layer in self.layers]
-        return {"inputs": self.inputs, "weights": self.weights, "layers": layers}
+        return {
+            "inputs": self.inputs,
+            "weights": self.weights,
+            "layers": layers,
+            "loss": self.loss,
+            "dense": self.dense,
+        }
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Formats:

@@ -62,6 +62,10 @@ class LayerLayout:
 
     chain: Chain
     moves: tuple[Move, ...]
+    core_rows: tuple[int, ...]
+    """First weight row of each core."""
+    bias_row: int
+    """First weight row of the biases, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Layout:
     """output_order[i]: number of the network output that reaches the loss accumulator as the i-th."""
     tables: tuple[Table, ...]
     """Contents of the table memory."""
+    unit_row: int | None = None
+    """First weight row of a unit matrix of the outputs, for plans that train coordinate-wise."""
 
 
 def table(stage: Stage, layer: LayerFormat) -> Table | None:
@@ -102,7 +108,7 @@ def lay_out(
     source = Region(0, network.inputs, in_batch=True)
     for number, chain in enumerate(chains):
         regions = _regions(chain, source, low, config.lane_depth, share, last=number == len(chains) - 1)
-        layers.append(LayerLayout(chain, placer.layer(number, chain, regions)))
+        layers.append(placer.layer(number, chain, regions))
         source = regions[-1]
     return Layout(share, tuple(layers), placer.places, placer.rows, placer.output_order, tuple(placer.tables))
 
@@ -131,6 +137,109 @@ def _regions(chain: Chain, source: Region, low: int, high: int, share: int, *, l
     return [*regions, target]
 
 
+def layer_moves(
+    network: Network,
+    config: Config,
+    formats: Formats,
+    number: int,
+    layout: LayerLayout,
+    regions: Sequence[Region],
+    *,
+    share: int,
+    activation: Activation,
+) -> tuple[Move, ...]:
+    """The contractions of layer ``number``, placed by ``layout``, from and to these regions, ``share`` groups at once.
+
+    Raises ``ValueError`` when the formats ask for a shift that the machine does not have.
+    """
+    stage, layer_format, chain = network.stages[number], formats.layers[number], layout.chain
+    ends_network = number == len(network.stages) - 1
+    fraction = formats.layers[number - 1].output if number else formats.inputs
+    moves: list[Move] = []
+    for step, source, target in zip(chain.steps, regions[:-1], regions[1:], strict=True):
+        note = f"{stage.name}.core{step.core}"
+        result = layer_format.total if step.last else layer_format.inner
+        if step.last and ends_network and stage.function is None:
+            result = formats.loss
+        contract = Contract(
+            a_base=source.address,
+            from_batch=source.in_batch,
+            w_base=layout.core_rows[step.core],
+            o_base=target.address,
+            levels=(Level(),) * (REDUCTION_LEVELS + OUTER_LEVELS),
+            cols=step.cols(config),
+            last_cols=step.last_cols(config),
+            col_stride=step.column_stride,
+            shift=shift_of(note, fraction, formats.weights, result),
+            bias=step.bias,
+            one=fraction if step.bias else 0,
+            b_base=layout.bias_row if step.bias else 0,
+            activation=activation if step.last else Activation.NONE,
+        )
+        slice_steps = _slice_steps(stage, config, chain, step)
+        pass_steps = {"a": share * source.words} if source.in_batch else {}
+        if step.last and ends_network:
+            nested = _nested(step, config, replace(contract, store=False, to_loss=True), source, target, 1)
+            pass_steps["o"] = share * target.words
+            for group in range(share):
+                bases = {"a_base": source.address + group * source.words, "o_base": group * target.words}
+                moves.append(Move(replace(nested, **bases), note, slice_steps, pass_steps))
+        else:
+            nested = _nested(step, config, contract, source, target, share)
+            moves.append(Move(nested, note, slice_steps, pass_steps))
+        fraction = result
+    return tuple(moves)
+
+
+def shift_of(note: str, operand: int, weight: int, result: int) -> int:
+    """The right shift from products to results of these fraction bits. Raises ``ValueError`` when there is none."""
+    shift = operand + weight - result
+    if not 0 <= shift < 64 or not 0 <= operand < 32:
+        raise ValueError(
+            f"{note}: an operand of {operand} and weights of {weight} fraction bits cannot give a result of {result}: "
+            "at most their sum is possible, and an operand of 0 to 31"
+        )
+    return shift
+
+
+def _slice_steps(stage: Stage, config: Config, chain: Chain, step: Step) -> dict[str, int]:
+    """How far a contraction's streams move from one slice to the next."""
+    steps: dict[str, int] = {}
+    if chain.slices == 1:
+        return steps
+    first = chain.order[0]
+    if step.core == first:
+        steps["w"] = step.tiles(config) * step.reduced
+    if step.last:
+        steps["o"] = math.prod(stage.layer.outputs[first:]) // chain.slices
+        if step.bias:
+            steps["b"] = step.tiles(config) * step.places
+    return steps
+
+
+def _nested(step: Step, config: Config, contract: Contract, source: Region, target: Region, share: int) -> Contract:
+    """The contraction with its loop nest.
+
+    Results are written in the order of their addresses, which is also that of the next contraction's reads: the
+    first ones read are those that became readable long ago.
+    """
+    tiles = step.tiles(config)
+    outer = [Level(axis.count, a=axis.a, o=axis.o) for axis in step.positions]
+    if tiles > 1:
+        outer.append(Level(tiles, w=step.reduced, o=contract.cols * step.column_stride))
+    levels, tile = [], 1
+    for level in sorted(outer, key=lambda level: level.o):
+        # Biases lie in the order of the tiles.
+        levels.append(replace(level, b=tile if step.bias else 0))
+        tile *= level.count
+    tile_level = next((place for place, level in enumerate(levels) if level.w), 0)
+    if share > 1:
+        levels.append(Level(share, a=source.words, o=target.words))
+    levels += [Level()] * (OUTER_LEVELS - len(levels))
+    reduction = Level(step.reduced, a=step.reduced_stride, w=1)
+    return replace(contract, levels=(reduction, Level(), *levels), tile_level=tile_level)
+
+
 class _Placer:
     """Takes weight rows and makes contractions, layer after layer."""
 
@@ -144,94 +253,31 @@ class _Placer:
         self.tables: list[Table] = []
         self.output_order = np.zeros(0, dtype=np.int64)
 
-    def layer(self, number: int, chain: Chain, regions: Sequence[Region]) -> tuple[Move, ...]:
-        """The contractions of a layer, from and to these regions."""
-        stage, layer_format = self._network.stages[number], self._formats.layers[number]
-        ends_network = number == len(self._network.stages) - 1
-        fraction = self._formats.layers[number - 1].output if number else self._formats.inputs
-        core_rows = {
-            step.core: self._place_core(stage, step) for step in sorted(chain.steps, key=lambda step: step.core)
-        }
+    def layer(self, number: int, chain: Chain, regions: Sequence[Region]) -> LayerLayout:
+        """Places a layer and makes its contractions, from and to these regions."""
+        stage = self._network.stages[number]
+        rows = {step.core: self._place_core(stage, step) for step in sorted(chain.steps, key=lambda step: step.core)}
         bias_row = self.rows
         self.rows += chain.steps[-1].bias_rows(self._config, chain.slices)
-        moves: list[Move] = []
-        for step, source, target in zip(chain.steps, regions[:-1], regions[1:], strict=True):
-            note = f"{stage.name}.core{step.core}"
-            result = layer_format.total if step.last else layer_format.inner
-            shift = fraction + self._formats.weights - result
-            if not 0 <= shift < 64 or not 0 <= fraction < 32:
-                raise ValueError(
-                    f"{note}: an operand of {fraction} and weights of {self._formats.weights} fraction bits cannot "
-                    f"give a result of {result}: at most their sum is possible, and an operand of 0 to 31"
-                )
-            contract = Contract(
-                a_base=source.address,
-                from_batch=source.in_batch,
-                w_base=core_rows[step.core],
-                o_base=target.address,
-                levels=(Level(),) * (REDUCTION_LEVELS + OUTER_LEVELS),
-                cols=step.cols(self._config),
-                last_cols=step.last_cols(self._config),
-                col_stride=step.column_stride,
-                shift=shift,
-                bias=step.bias,
-                one=fraction if step.bias else 0,
-                b_base=bias_row if step.bias else 0,
-                activation=self._activation(stage, layer_format) if step.last else Activation.NONE,
-            )
-            slice_steps = self._slice_steps(stage, chain, step)
-            pass_steps = {"a": self._share * source.words} if source.in_batch else {}
-            if step.last and ends_network:
-                nested = self._nested(step, replace(contract, store=False, to_loss=True), source, target, 1)
-                addresses, valid = nest.outputs(nested, 0)
-                self.output_order = addresses[valid]
-                pass_steps["o"] = self._share * target.words
-                for group in range(self._share):
-                    bases = {"a_base": source.address + group * source.words, "o_base": group * target.words}
-                    moves.append(Move(replace(nested, **bases), note, slice_steps, pass_steps))
-            else:
-                nested = self._nested(step, contract, source, target, self._share)
-                moves.append(Move(nested, note, slice_steps, pass_steps))
-            fraction = result
+        core_rows = tuple(rows[core] for core in range(len(rows)))
+        layout = LayerLayout(chain, (), core_rows, bias_row)
+        activation = self._activation(stage, self._formats.layers[number])
+        moves = layer_moves(
+            self._network,
+            self._config,
+            self._formats,
+            number,
+            layout,
+            regions,
+            share=self._share,
+            activation=activation,
+        )
+        if number == len(self._network.stages) - 1:
+            addresses, valid = nest.outputs(moves[-1].contract, 0)
+            self.output_order = addresses[valid]
         if stage.layer.bias:
             self._place_bias(stage, chain, moves[-1])
-        return tuple(moves)
-
-    def _slice_steps(self, stage: Stage, chain: Chain, step: Step) -> dict[str, int]:
-        """How far a contraction's streams move from one slice to the next."""
-        steps: dict[str, int] = {}
-        if chain.slices == 1:
-            return steps
-        first = chain.order[0]
-        if step.core == first:
-            steps["w"] = step.tiles(self._config) * step.reduced
-        if step.last:
-            steps["o"] = math.prod(stage.layer.outputs[first:]) // chain.slices
-            if step.bias:
-                steps["b"] = step.tiles(self._config) * step.places
-        return steps
-
-    def _nested(self, step: Step, contract: Contract, source: Region, target: Region, share: int) -> Contract:
-        """The contraction with its loop nest.
-
-        Results are written in the order of their addresses, which is also that of the next contraction's reads: the
-        first ones read are those that became readable long ago.
-        """
-        tiles = step.tiles(self._config)
-        outer = [Level(axis.count, a=axis.a, o=axis.o) for axis in step.positions]
-        if tiles > 1:
-            outer.append(Level(tiles, w=step.reduced, o=contract.cols * step.column_stride))
-        levels, tile = [], 1
-        for level in sorted(outer, key=lambda level: level.o):
-            # Biases lie in the order of the tiles.
-            levels.append(replace(level, b=tile if step.bias else 0))
-            tile *= level.count
-        tile_level = next((place for place, level in enumerate(levels) if level.w), 0)
-        if share > 1:
-            levels.append(Level(share, a=source.words, o=target.words))
-        levels += [Level()] * (OUTER_LEVELS - len(levels))
-        reduction = Level(step.reduced, a=step.reduced_stride, w=1)
-        return replace(contract, levels=(reduction, Level(), *levels), tile_level=tile_level)
+        return replace(layout, moves=moves)
 
     def _activation(self, stage: Stage, layer_format: LayerFormat) -> Activation:
         if stage.function is None:

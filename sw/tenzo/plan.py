@@ -72,12 +72,36 @@ class Plan:
         masters = np.zeros(self.config.weight_rows * self.config.columns, dtype=np.int64)
         for name, places in self.layout.places.items():
             masters[places] = quantise(weights[name], self.master_fraction, self.config.master_word)
+        masters[self.unit_places] = 1 << (self.unit_fraction + self.config.master_extra)
         return masters.reshape(self.config.weight_rows, self.config.columns)
 
     def unpack(self, masters: np.ndarray) -> dict[str, np.ndarray]:
         """Float weights of masters [weight_rows, C]."""
         words = masters.reshape(-1)
         return {name: dequantise(words[places], self.master_fraction) for name, places in self.layout.places.items()}
+
+    # The unit matrix
+
+    @property
+    def unit_fraction(self) -> int:
+        """Fraction bits of the ones of the unit matrix."""
+        return self.config.word - 2
+
+    @property
+    def unit_rows(self) -> int:
+        """Weight rows of the unit matrix and of a row of zeros behind it; 0 where the plan has none."""
+        outputs = self.network.outputs
+        return outputs * -(-outputs // self.config.columns) + 1 if self.layout.unit_row is not None else 0
+
+    @property
+    def unit_places(self) -> np.ndarray:
+        """row * C + column of the ones: that of output o in row o of its tile."""
+        if self.layout.unit_row is None:
+            return np.zeros(0, dtype=np.int64)
+        outputs, columns = self.network.outputs, self.config.columns
+        cols = -(-outputs // -(-outputs // columns))
+        tile, column = np.divmod(np.arange(outputs), cols)
+        return (self.layout.unit_row + tile * outputs + np.arange(outputs)) * columns + column
 
     # Samples
 
@@ -93,7 +117,7 @@ class Plan:
         if self.network.loss == "squared_error":
             if y.shape != (len(y), outputs):
                 raise ValueError(f"targets have shape {y.shape} instead of (samples, {outputs})")
-            return quantise(y, self.formats.output, self.config.word)[:, self.layout.output_order].reshape(-1)
+            return quantise(y, self.formats.loss, self.config.output_word)[:, self.layout.output_order].reshape(-1)
         if y.ndim != 1 or (len(y) and not 0 <= y.min() <= y.max() < outputs):
             raise ValueError(
                 f"labels are numbers of outputs, 0 to {outputs - 1}, in one dimension; shape {y.shape} given"
@@ -122,7 +146,7 @@ class Plan:
             kind=LossKind.CROSS_ENTROPY if cross_entropy else LossKind.SQUARED_ERROR,
             outputs=self.network.outputs,
             groups=self.groups,
-            fraction=self.formats.output if cross_entropy else 0,
+            fraction=self.formats.loss if cross_entropy else 0,
         )
 
     def forward(self, half: int, *, predict: bool = False, loop_slices: bool = True, loop_passes: bool = True) -> Block:
@@ -139,16 +163,12 @@ class Plan:
         return [*_reset(steps, PASS_REGISTERS), Repeat(self.passes, tuple(body), "passes")]
 
     def _one_pass(self, moves: Sequence[Sequence[Move]], turn: int | None, loop_slices: bool) -> Block:
-        nodes: list[Line | Repeat] = []
-        for stage, layer, own in zip(self.network.stages, self.layout.layers, moves, strict=True):
-            slices = layer.chain.slices
-            if loop_slices and slices > 1:
-                steps = {stream: step for move in own for stream, step in move.slice_steps.items()}
-                body = [*(move.at(None, turn) for move in own), *_advance(steps, SLICE_REGISTERS)]
-                nodes += [*_reset(steps, SLICE_REGISTERS), Repeat(slices, tuple(body), f"{stage.name} slices")]
-            else:
-                nodes += [move.at(slice_, turn) for slice_ in range(slices) for move in own]
-        return nodes
+        stages = zip(self.network.stages, self.layout.layers, moves, strict=True)
+        return [
+            node
+            for stage, layer, own in stages
+            for node in sliced(stage.name, layer.chain.slices, own, turn, loop_slices=loop_slices)
+        ]
 
     def _for(self, move: Move, half: int, predict: bool) -> Move:
         """The move with the weights of ``half``, its network outputs to the loss or to ``output_area``."""
@@ -157,7 +177,8 @@ class Plan:
         if contract.bias:
             contract = replace(contract, b_base=contract.b_base + first_row)
         if contract.to_loss and predict:
-            contract = replace(contract, to_loss=False, store=True)
+            shift = contract.shift + self.formats.loss - self.formats.output
+            contract = replace(contract, to_loss=False, store=True, shift=shift)
         moved = {stream: step for stream, step in move.pass_steps.items() if stream != "o" or contract.store}
         return replace(move, contract=contract, pass_steps=moved)
 
@@ -199,6 +220,15 @@ class Plan:
         return Program.build(block, self.config.replace(program_depth=1 << 15))
 
 
+def sliced(name: str, slices: int, moves: Sequence[Move], turn: int | None, *, loop_slices: bool) -> Block:
+    """A layer's contractions for all slices of pass ``turn`` (None: the pass that the registers say)."""
+    if not (loop_slices and slices > 1):
+        return [move.at(slice_, turn) for slice_ in range(slices) for move in moves]
+    steps = {stream: step for move in moves for stream, step in move.slice_steps.items()}
+    body = [*(move.at(None, turn) for move in moves), *_advance(steps, SLICE_REGISTERS)]
+    return [*_reset(steps, SLICE_REGISTERS), Repeat(slices, tuple(body), f"{name} slices")]
+
+
 def _reset(steps: Mapping[str, int], registers: Mapping[str, int]) -> list[Line]:
     return [Line(Set(register=registers[stream], value=0)) for stream in steps]
 
@@ -207,8 +237,13 @@ def _advance(steps: Mapping[str, int], registers: Mapping[str, int]) -> list[Lin
     return [Line(Add(register=registers[stream], value=step)) for stream, step in steps.items()]
 
 
-def plan(network: Network, config: Config, batch: int, formats: Formats | None = None) -> Plan:
+def plan(
+    network: Network, config: Config, batch: int, formats: Formats | None = None, *, coordinates: bool = False
+) -> Plan:
     """The plan with the fewest cycles a forward, among the orders, slices and numbers of groups a pass that fit.
+
+    With ``coordinates`` it is one for coordinate-wise steps: one group a pass, the cores from the first to the last, so
+    that outputs drain in their order, and a unit matrix behind the weights.
 
     Raises ``ValueError`` with the numbers, and the nearest that fits, when a batch, the weights or the intermediate
     results do not fit the machine.
@@ -217,18 +252,21 @@ def plan(network: Network, config: Config, batch: int, formats: Formats | None =
     _check_sizes(network, config, batch, formats)
     groups = batch // config.lanes
     plans = []
-    for share in range(1, groups + 1):
+    for share in range(1, 2 if coordinates else groups + 1):
         if groups % share == 0:
-            chains = _choose_chains(network, config, groups, share)
+            chains = _choose_chains(network, config, groups, share, in_order=coordinates)
             if chains is not None:
                 layout = lay_out(network, config, formats, groups, share, chains)
+                if coordinates:
+                    layout = replace(layout, unit_row=layout.rows)
                 plans.append(Plan(network, config, formats, batch, layout))
     if not plans:
         raise ValueError(_too_small_a_lane(network, config, batch))
-    fitting = [found for found in plans if found.rows <= config.weight_rows]
+    fitting = [found for found in plans if found.rows + found.unit_rows <= config.weight_rows]
     if not fitting:
+        needed = min(found.rows + found.unit_rows for found in plans)
         raise ValueError(
-            f"the network's {network.parameters} words need {min(found.rows for found in plans)} weight rows of "
+            f"the network's {network.parameters} words need {needed} weight rows of "
             f"{config.columns}, the machine has {config.weight_rows}: take lower ranks, fewer units or a larger machine"
         )
     return min(fitting, key=lambda found: (found.forward_cycles, found.layout.share))
@@ -275,9 +313,12 @@ def _rooms(network: Network, words: int) -> list[Room]:
     return [Room(words=words, input_in_lane=k > 0, output_in_lane=k < last) for k in range(last + 1)]
 
 
-def _choose_chains(network: Network, config: Config, groups: int, share: int) -> list[Chain] | None:
+def _choose_chains(network: Network, config: Config, groups: int, share: int, *, in_order: bool) -> list[Chain] | None:
     rooms = _rooms(network, (config.lane_depth - groups * network.outputs) // share)
-    found = [search(stage.layer, config, share, room) for stage, room in zip(network.stages, rooms, strict=True)]
+    found = [
+        search(stage.layer, config, share, room, in_order=in_order)
+        for stage, room in zip(network.stages, rooms, strict=True)
+    ]
     chains = [chain for chain in found if chain is not None]
     return chains if len(chains) == len(found) else None
 

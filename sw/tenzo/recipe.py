@@ -17,7 +17,7 @@ from .datasets import Dataset
 from .device import Device
 from .formats import Formats
 from .network import Network
-from .step import Settings
+from .settings import Settings
 from .trainer import Trainer
 
 Made = TypeVar("Made")

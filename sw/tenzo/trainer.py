@@ -24,7 +24,8 @@ from .network import Network
 from .order import SampleOrder
 from .plan import Plan, plan
 from .program import Program
-from .step import Settings, prediction_program, registers, training_program
+from .settings import Settings
+from .step import counted, evaluations, prediction_program, registers, training_program
 
 #: Steps of a RUN, where the machine's history is long enough: losses are seen once a chunk.
 CHUNK = 32
@@ -63,7 +64,7 @@ class Trainer:
         steps: int = 1000,
         seed: int = 0,
     ) -> None:
-        self.plan: Plan = plan(network, config, batch, formats)
+        self.plan: Plan = plan(network, config, batch, formats, coordinates=settings.coordinates)
         self.settings = settings
         self.steps = steps
         self.seed = seed
@@ -101,7 +102,12 @@ class Trainer:
     @property
     def step_utilisation(self) -> float:
         """Useful multiply-accumulates of a step over its cycles times the multipliers."""
-        return self.plan.macs * self.settings.evaluations / (self.step_cycles * self.plan.config.multipliers)
+        return self.step_macs / (self.step_cycles * self.plan.config.multipliers)
+
+    @cached_property
+    def step_macs(self) -> int:
+        """Useful multiply-accumulates of a step on all lanes."""
+        return self.training_program.timeline(2).macs - self.training_program.timeline(1).macs
 
     def estimate(self, steps: int) -> int:
         """Cycles of ``steps`` steps, all chunks and their ends included, without waits for the host."""
@@ -209,16 +215,16 @@ class Trainer:
         """Mean loss of every step so far, over all its evaluations: nats of cross-entropy, or squared error."""
         plan = self.plan
         cross_entropy = plan.network.loss == "cross_entropy"
-        fraction = LOSS_FRACTION if cross_entropy else 2 * plan.formats.output
-        samples = plan.batch * self.settings.evaluations
+        fraction = LOSS_FRACTION if cross_entropy else 2 * plan.formats.loss
+        samples = plan.batch * evaluations(plan, self.settings)
         return self._losses * ((math.log(2) if cross_entropy else 1) / (samples * 2.0**fraction))
 
     @property
     def accuracies(self) -> np.ndarray | None:
-        """Share of correct samples of every step so far, over all its evaluations; None with squared error."""
+        """Share of correct samples of every step so far, over all evaluations that count; None with squared error."""
         if self.plan.network.loss != "cross_entropy":
             return None
-        return self._correct / (self.plan.batch * self.settings.evaluations)
+        return self._correct / (self.plan.batch * counted(self.plan, self.settings))
 
     @property
     def cycles(self) -> int:

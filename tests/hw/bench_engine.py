@@ -11,15 +11,20 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from contractions import packed, random_contract, random_words
 from tenzo_hw.config import Config
+from tenzo_hw.drain import outcome_layout
 from tenzo_hw.engine import batch_write_layout, model, table_write_layout
-from tenzo_hw.isa import Contract, Level
-from tenzo_hw.nest import tile_cols, tile_ends
-from tenzo_hw.timing import capture_latency, host_read_latency, result_latency
+from tenzo_hw.isa import Base, Contract, Level, Operand
+from tenzo_hw.nest import outputs, tile_cols, tile_ends
+from tenzo_hw.timing import capture_latency, lane_read_latency, result_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 BATCH_WRITE, TABLE_WRITE = batch_write_layout(CONFIG), table_write_layout(CONFIG)
-MASK = (1 << CONFIG.word) - 1
+OUTCOME = outcome_layout(CONFIG)
+MASK, OUTPUT_MASK = (1 << CONFIG.word) - 1, (1 << CONFIG.output_word) - 1
 LEVEL = Level()
+#: Lane words of which one part is read while the other is written. Both have words of both banks.
+QUARTER, DEPTH = CONFIG.lane_depth // 4, CONFIG.lane_depth
+REGIONS = [[(QUARTER, DEPTH - QUARTER)], [(0, QUARTER), (DEPTH - QUARTER, DEPTH)]]
 
 
 class Engine:
@@ -31,8 +36,10 @@ class Engine:
         self.cycle = 0
         self.ready_at = 0
         self.drained_at = 0
-        self.drain_free = 0
+        self.captured_at = 0
+        self.tile_free = 0
         self.results = {}
+        self.outcomes = {}
         self.check_results = True
         self.faults = 0
         self.fault_earlier = None
@@ -52,8 +59,9 @@ class Engine:
     async def start(self):
         """Starts the clock and fills tables and batch memories as the host does."""
         dut = self.dut
-        for name in ("start", "half", "contract", "weights", "batch_write", "table_write", "lane_read__address"):
+        for name in ("start", "run_start", "half", "contract", "weights", "batch_write", "table_write"):
             getattr(dut, name).value = 0
+        dut.lane_read__address.value = 0
         dut.rst.value = 1
         cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
         await FallingEdge(dut.clk)
@@ -84,13 +92,16 @@ class Engine:
         if self.check_results:
             assert dut.ready.value == (cycle >= self.ready_at), f"ready in cycle {cycle}"
             assert dut.drained.value == (cycle >= self.drained_at), f"drained in cycle {cycle}"
+            assert dut.captured.value == (cycle >= self.captured_at), f"captured in cycle {cycle}"
+            outcome = self.outcomes.pop(cycle, None)
+            assert outcome is None or int(dut.outcome.value) == outcome, f"outcome in cycle {cycle}"
             word = int(dut.results.value)
             for lane in range(CONFIG.lanes):
-                valid, value = word & 1, word >> 1 & MASK
+                valid, value = word & 1, word >> 1 & OUTPUT_MASK
                 expected = self.results.pop((cycle, lane), None)
                 assert valid == (expected is not None), f"result of lane {lane} in cycle {cycle}"
                 assert expected is None or value == expected, f"result of lane {lane} in cycle {cycle}"
-                word >>= CONFIG.word + 1
+                word >>= CONFIG.output_word + 1
         if dut.fault.value:
             self.faults += 1
             self.fault_earlier = int(dut.fault_earlier.value)
@@ -105,7 +116,7 @@ class Engine:
         """To the next cycle, with the weights of the row asked for two cycles before it."""
         await FallingEdge(self.dut.clk)
         self.dut.weights.value = self.packed_weights[self.rows.pop(0)]
-        self.dut.start.value = 0
+        self.dut.start.value = self.dut.run_start.value = 0
         self.cycle += 1
 
     async def until(self, cycle):
@@ -121,15 +132,21 @@ class Engine:
         drained = model(CONFIG, contract, self.lanes, self.batch[self.half], self.weights, self.tables)
         if drained is not None:
             cols = tile_cols(contract)
-            ends = max(self.cycle + contract.rows, self.drain_free) + tile_ends(contract)
+            ends = max(self.cycle + contract.rows, self.tile_free) + tile_ends(contract)
             self.ready_at = int(ends[-1])
-            self.drain_free = int(ends[-1] + cols[-1])
+            self.tile_free = int(ends[-1]) + max(int(cols[-1]), contract.pace)
             self.drained_at = int(ends[-1] + cols[-1]) + result_latency(CONFIG) - 2
             if contract.to_loss:
                 begins = np.repeat(ends, cols) + np.arange(cols.sum()) - np.repeat(np.cumsum(cols) - cols, cols)
                 for (lane, result), value in np.ndenumerate(drained):
                     at = int(begins[result]) + capture_latency(CONFIG) + lane
-                    self.results[at, lane] = int(value) & MASK
+                    self.results[at, lane] = int(value) & OUTPUT_MASK
+                addresses, are_results = outputs(contract, contract.o_base)
+                for begin, address in zip(begins.tolist(), addresses[are_results].tolist(), strict=True):
+                    outcome = {"slot": address % CONFIG.losses, "base": contract.base}
+                    self.outcomes[begin + capture_latency(CONFIG)] = OUTCOME.const(outcome).as_bits()
+                if contract.base == Base.ADD:
+                    self.captured_at = int(ends[-1] + cols[-1]) + capture_latency(CONFIG)
         await self.advance()
         return drained
 
@@ -156,8 +173,16 @@ class Engine:
         assert self.dut.ready.value == 1
         assert self.faults == before + 1
         assert self.fault_earlier == (follower is not None)
+        assert self.dut.captured.value == 1
         self.check_results = True
-        self.ready_at = self.drained_at = self.drain_free = self.cycle
+        self.ready_at = self.drained_at = self.captured_at = self.cycle
+        await self.forget_pace()
+
+    async def forget_pace(self):
+        """As a new run does, with nothing to issue any more."""
+        self.dut.run_start.value = 1
+        await self.step()
+        self.tile_free = self.cycle
 
     async def next_start(self, pause=0):
         """The first cycle in which the sequencer could start the next contraction, and some more."""
@@ -167,17 +192,19 @@ class Engine:
         """Everything has come out and the lane memories are the model's."""
         await self.until(self.drained_at + CONFIG.lanes + capture_latency(CONFIG))
         assert not self.results
+        assert not self.outcomes
         assert (await self.read_lanes() == self.lanes).all()
 
     async def read_lanes(self):
-        """The lane memories as the host reads them."""
-        words = np.zeros_like(self.lanes)
-        for lane, word in np.ndindex(*words.shape):
-            self.dut.lane_read__address.value = lane * CONFIG.lane_depth + word
-            for _ in range(host_read_latency(CONFIG) - 4):
-                await self.step()
-            words[lane, word] = self.dut.lane_read__data.value.to_signed()
-        return words
+        """The lane memories, a word a cycle."""
+        words = []
+        count, latency = self.lanes.size, lane_read_latency(CONFIG)
+        for cycle in range(count + latency):
+            if cycle >= latency:
+                words.append(self.dut.lane_read__data.value.to_signed())
+            self.dut.lane_read__address.value = min(cycle, count - 1)
+            await self.step()
+        return np.array(words).reshape(self.lanes.shape)
 
 
 async def made(dut):
@@ -208,24 +235,25 @@ async def random_contractions(dut):
     """One after the other without a gap, or with one; each reads what the ones before wrote."""
     engine = await made(dut)
     rng = engine.rng
-    middle = CONFIG.lane_depth // 2
-    regions = [(0, middle), (middle, CONFIG.lane_depth)]
     pending = [False, False]
-    for number in range(150):
-        if number == 75:
+    for number in range(200):
+        if number == 100:
             # The host fills the half that is not read while the engine works.
             await engine.until(engine.drained_at)
             engine.half = dut.half.value = 1
             engine.batch[0] = random_words(rng, CONFIG.input_word, engine.batch[0].shape)
             filling = cocotb.start_soon(background(engine, 0))
         read = int(rng.integers(2))
-        contract = random_contract(rng, CONFIG, read=regions[read], written=regions[1 - read])
-        if pending[read] and not contract.from_batch:
+        contract = random_contract(rng, CONFIG, read=REGIONS[read], written=REGIONS[1 - read])
+        if pending[read] and not contract.from_batch and contract.operand != Operand.IDENTITY:
             await engine.until(engine.drained_at)
             pending = [False, False]
         await engine.contract(contract)
         pending[1 - read] |= contract.store
         await engine.next_start(int(rng.choice([0, 0, rng.integers(30)])))
+        if rng.random() < 0.05:
+            await engine.until(engine.drained_at)
+            await engine.forget_pace()
     await filling
     await engine.finish()
     engine.half = dut.half.value = 0
@@ -293,7 +321,12 @@ async def faults(dut):
     levels = (Level(3, 1, 1), LEVEL, Level(6, 1, 1, CONFIG.columns, 1), LEVEL, LEVEL, LEVEL)
     fields = {"cols": CONFIG.columns, "last_cols": 1, "col_stride": 1, "shift": 2, "levels": levels}
     good = Contract(a_base=0, w_base=0, o_base=100, b_base=0, bias=True, **fields)
-    for wrong in (
+    bank = CONFIG.lane_bank
+    difference = {"operand": Operand.DIFFERENCE, "bias": False}
+    step = difference | {"operand": Operand.STEP}
+    identity = difference | {"operand": Operand.IDENTITY}
+    slots = {"store": False, "to_loss": True, "base": Base.ADD}
+    wrongs = (
         {"a_base": CONFIG.lane_depth - 5},
         {"a_base": CONFIG.batch_depth - 5, "from_batch": True},
         {"a_base": 0xFFFF},
@@ -302,14 +335,22 @@ async def faults(dut):
         {"o_base": CONFIG.lane_depth - 3 * CONFIG.columns - 1},
         {"o_base": 0xFFFF},
         {"o_base": CONFIG.lane_depth - 1, "levels": (LEVEL, LEVEL, *levels[2:]), "bias": False},
-    ):
+        difference | {"a_base": bank - 5},
+        difference | {"b_base": bank - 3},
+        difference | {"b_base": 0xFFFF},
+        step | {"a_base": bank - 5},
+        identity | {"a_base": CONFIG.lane_depth - 5},
+        slots | {"o_base": CONFIG.losses - 3 * CONFIG.columns - 1},
+        slots | {"o_base": 0xFFFF, "pace": 1000},
+    )
+    for wrong in wrongs:
         await engine.fail(replace(good, **wrong))
         await engine.next_start()
-        await engine.contract(random_contract(rng, CONFIG, read=(0, 100), written=(100, CONFIG.lane_depth)))
+        await engine.contract(random_contract(rng, CONFIG, read=REGIONS[0], written=REGIONS[1]))
     # The last result of a contraction fails when the next one is already under way.
     short = {"levels": (LEVEL,) * 6, "bias": False, "last_cols": CONFIG.columns}
     await engine.fail(replace(good, o_base=CONFIG.lane_depth - 1, **short), replace(good, from_batch=True))
-    assert engine.faults == 9
+    assert engine.faults == len(wrongs) + 1
     await engine.finish()
     # What is not stored has no address.
     await engine.contract(replace(good, o_base=0xFFFF, store=False, to_loss=True))

@@ -12,7 +12,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from contractions import random_contract, random_words
 from tenzo_hw.config import Config
-from tenzo_hw.epilogue import model
+from tenzo_hw.epilogue import model, outcomes
 from tenzo_hw.isa import Activation
 from tenzo_hw.timing import epilogue_latency
 
@@ -45,8 +45,9 @@ async def results(dut):
     for _ in range(6000):
         activation = Activation(int(rng.integers(2 + CONFIG.tables)))
         shift = int(rng.integers(64))
-        # Magnitudes around the word's range after the shift, where rounding and saturation meet.
-        bits = int(np.clip(shift + CONFIG.word + rng.integers(-4, 4), 1, CONFIG.accumulator))
+        # Magnitudes around the words' ranges after the shift, where rounding and saturation meet.
+        word = int(rng.choice([CONFIG.word, CONFIG.output_word]))
+        bits = int(np.clip(shift + word + rng.integers(-4, 4), 1, CONFIG.accumulator))
         accumulator = int(random_words(rng, bits, 1)[0]) + int(rng.integers(-1, 2))
         half = 1 << CONFIG.accumulator - 1
         accumulator = min(max(accumulator, -half), half - 1)
@@ -54,8 +55,9 @@ async def results(dut):
         dut.shift.value = shift
         dut.activation.value = activation
         given = replace(contract, shift=shift, activation=activation)
-        expected.append((model(CONFIG, given, np.array([accumulator]), tables)[0], accumulator, shift, activation))
+        wanted = [int(function(CONFIG, given, np.array([accumulator]), tables)[0]) for function in (model, outcomes)]
+        expected.append((wanted, accumulator, shift, activation))
         await FallingEdge(dut.clk)
         if len(expected) == epilogue_latency(CONFIG):
             wanted, *given = expected.popleft()
-            assert dut.result.value.to_signed() == wanted, given
+            assert [dut.result.value.to_signed(), dut.outcome.value.to_signed()] == wanted, given

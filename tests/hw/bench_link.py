@@ -12,12 +12,18 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly
 from tenzo.packets import Status, encode
 from tenzo_hw.config import Config
+from tenzo_hw.link import write_cycles
 from tenzo_hw.protocol import (
+    ANSWER,
     ELEMENT_BYTES,
     FRAME_END,
     FRAME_ESCAPE,
     FRAME_ESCAPED_END,
     FRAME_ESCAPED_ESCAPE,
+    SPARSE_LARGEST,
+    SPARSE_LONGEST,
+    WRITABLE,
+    Answer,
     Element,
     Kind,
     Register,
@@ -31,6 +37,8 @@ from tenzo_sim.endpoint import Endpoint
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 WORDS = space_words(CONFIG)
 LATENCY = host_read_latency(CONFIG)
+#: Cycles without a byte after which nothing more comes: the longest WRITE and some waiting are over.
+QUIET = CONFIG.packet + max(WORDS[space] for space in WRITABLE) + 100
 STUFFED = {
     FRAME_END: bytes([FRAME_ESCAPE, FRAME_ESCAPED_END]),
     FRAME_ESCAPE: bytes([FRAME_ESCAPE, FRAME_ESCAPED_ESCAPE]),
@@ -145,7 +153,7 @@ class Harness:
         expected = Endpoint(model).receive(data)
         self.to_send.extend(data)
         quiet = 0
-        while quiet < 300:
+        while quiet < QUIET:
             before = len(self.to_send), len(self.received)
             await self.step()
             quiet = quiet + 1 if before == (len(self.to_send), len(self.received)) else 0
@@ -162,6 +170,18 @@ def interesting_bytes(count):
     )
 
 
+def sparse_data(words):
+    """Data of SPARSE for this many words, with bytes on both sides of the border between words and runs."""
+    data = bytearray()
+    while words:
+        longest = min(words, SPARSE_LONGEST)
+        run = random.choice([1, 1, 1, 1, min(2, longest), longest, random.randint(1, longest)])
+        one = random.choice([0, 1, SPARSE_LARGEST, random.randint(0, SPARSE_LARGEST)])
+        data.append(one if run == 1 else SPARSE_LARGEST + run - 1)
+        words -= run
+    return bytes(data)
+
+
 def range_of(count, space):
     """An address of ``count`` words in this space: often its last ones, or one too far."""
     last = WORDS.get(space, 100) - count
@@ -171,7 +191,12 @@ def range_of(count, space):
 def write_request():
     """A WRITE that may be wrong."""
     space = random.choice([*Space, *Space, 10, 200])
-    element = random.choice([*Element] * 4 + [4, 255])
+    element = random.choice([*Element] * 4 + [Element.SPARSE] * 4 + [5, 255])
+    if element == Element.SPARSE:
+        words = random.choice([0, 1, 2, WORDS.get(space, 100), random.randint(1, WORDS.get(space, 100))])
+        if space == Space.REGISTER and random.random() < 0.8:
+            words = min(words, 2)
+        return Kind.WRITE, struct.pack("<BBI", space, element, range_of(words, space)) + sparse_data(words)
     size = ELEMENT_BYTES.get(element, 1)
     count = random.choice([0, 1, 2, (CONFIG.packet - 6) // size, random.randint(1, (CONFIG.packet - 6) // size)])
     if space == Space.REGISTER and random.random() < 0.8:
@@ -295,3 +320,40 @@ async def noise_is_no_packet(dut):
     hello = encode(Kind.HELLO, 7)
     kind, payload = counters_request()
     await harness.compare(interesting_bytes(3000) + bytes([FRAME_END]) + hello + encode(kind, 8, payload))
+
+
+async def cycles_of_write(harness, sequence, payload):
+    """Cycles from the last END of a WRITE to its answer's first byte."""
+    harness.to_send.extend(encode(Kind.WRITE, sequence, payload))
+    while harness.to_send:
+        await harness.step()
+    harness.received.clear()
+    cycles = 0
+    while not harness.received:
+        await harness.step()
+        cycles += 1
+        assert cycles < QUIET, "no answer"
+    for _ in range(QUIET):
+        await harness.step()
+    assert harness.received == encode(Kind.WRITE | ANSWER, sequence, bytes([Answer.OK]))
+    return cycles
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def a_write_takes_its_cycles(dut):
+    harness = Harness(dut, 0, 0)
+    await harness.start()
+    most = CONFIG.packet - 6
+    for sequence in range(24):
+        if sequence % 2:
+            element, words = Element.SPARSE, random.randint(1, WORDS[Space.BATCH])
+            data = sparse_data(words)[:most]
+            words = sum(max(byte - SPARSE_LARGEST, 0) + 1 for byte in data)
+        else:
+            element = random.choice(list(ELEMENT_BYTES))
+            words = random.randint(1, most // ELEMENT_BYTES[element])
+            data = random.randbytes(words * ELEMENT_BYTES[element])
+        payload = struct.pack("<BBI", Space.BATCH, element, 0) + data
+        before = len(harness.machine.log)
+        assert await cycles_of_write(harness, sequence, payload) == write_cycles(element, len(data), words)
+        assert len(harness.machine.log) - before == words

@@ -11,9 +11,10 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from contractions import packed, random_contract
 from tenzo_hw.config import REDUCTION_LEVELS, Config
+from tenzo_hw.isa import Base, Operand
 from tenzo_hw.loop_nest import NEST_LATENCY, row_layout, tile_layout
-from tenzo_hw.nest import activations, offsets, tile_cols, tile_ends
-from tenzo_hw.timing import result_latency
+from tenzo_hw.nest import activations, environments, offsets, tile_cols, tile_ends
+from tenzo_hw.timing import capture_latency, result_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 ROW, TILE = row_layout(CONFIG), tile_layout(CONFIG)
@@ -28,7 +29,7 @@ def fields(layout, word):
 
 
 def issues(contract, start, before):
-    """Cycle of each row's issue and of the last one's; ``before`` is when the drain is free again."""
+    """Cycle of each row's issue; ``before`` is when the drain and the pace let the first tile's last one be issued."""
     first_end = max(start + contract.rows, before)
     ends = first_end + tile_ends(contract)
     begins = np.concatenate([[start], ends[:-1]])
@@ -41,26 +42,36 @@ def rows(contract, odd):
     """What the nest says of every row, and of its tile with a last one, in a contraction of this number."""
     reduction, outer = contract.levels[:REDUCTION_LEVELS], contract.levels[REDUCTION_LEVELS:]
     read = activations(contract, contract.a_base)
+    added = environments(contract, contract.b_base) if contract.operand == Operand.DIFFERENCE else read
     cols = tile_cols(contract)
     inner = offsets(reduction, "w")
-    for number, address in enumerate(read.tolist()):
+    base = contract.base if contract.to_loss else Base.NONE
+    for number, (address, upper) in enumerate(zip(read.tolist(), added.tolist(), strict=True)):
         tile, turn = divmod(number, contract.rows)
         at = {stream: int(offsets(outer, stream, np.array([tile]))[0]) for stream in "wob"}
         bias = address < 0
         weights = contract.b_base + at["b"] if bias else contract.w_base + at["w"] + inner[turn - contract.bias]
         row = {"valid": 1, "first": turn == 0, "last": turn == contract.rows - 1, "bias": bias}
-        row |= {"from_batch": contract.from_batch, "one": contract.one, "weights": weights % (1 << 16)}
-        row |= {} if bias else {"address": address}
+        row |= {"from_batch": contract.from_batch, "operand": contract.operand, "one": contract.one}
+        row |= {"weights": weights % (1 << 16)} | ({} if bias else {"address": address})
+        if contract.operand == Operand.DIFFERENCE:
+            row |= {"upper": upper}
+        elif not (bias or contract.from_batch):
+            row |= {"upper": address % CONFIG.lane_bank}
         result = {"output": (contract.o_base + at["o"]) % (1 << 16), "stride": contract.col_stride}
         result |= {"last_column": cols[tile] - 1, "shift": contract.shift, "activation": contract.activation}
-        result |= {"store": contract.store, "to_loss": contract.to_loss, "odd": odd}
+        result |= {"store": contract.store, "to_loss": contract.to_loss, "base": base, "odd": odd}
         yield row, result
 
 
 def outside(row):
     """The row reads outside of a memory."""
-    depth = CONFIG.batch_depth if row["from_batch"] else CONFIG.lane_depth
-    return row["weights"] >= CONFIG.effective_rows or row.get("address", 0) >= depth
+    if row["operand"] in (Operand.DIFFERENCE, Operand.STEP):
+        depth = CONFIG.lane_bank
+    else:
+        depth = CONFIG.batch_depth if row["from_batch"] else CONFIG.lane_depth
+    beyond = row["operand"] == Operand.DIFFERENCE and row["upper"] >= CONFIG.lane_bank
+    return row["weights"] >= CONFIG.effective_rows or row.get("address", 0) >= depth or beyond
 
 
 class Nest:
@@ -72,10 +83,12 @@ class Nest:
         self.count = 0
         self.expected = {}
         self.faults = set()
-        self.ready_at = self.idle_at = self.last_tile = self.last_cols = 0
+        self.ready_at = self.idle_at = self.given_at = 0
+        self.last_tile = self.last_cols = self.pace = 0
+        self.makes_differences = False
 
     async def start(self):
-        for name in ("start", "drop", "contract"):
+        for name in ("start", "drop", "contract", "run_start"):
             getattr(self.dut, name).value = 0
         self.dut.rst.value = 0
         cocotb.start_soon(Clock(self.dut.clk, 10, unit="ns").start())
@@ -87,6 +100,8 @@ class Nest:
         assert dut.ready.value == (cycle >= self.ready_at), f"ready in cycle {cycle}"
         settled = not self.last_cols or cycle >= self.last_tile + result_latency(CONFIG) + self.last_cols - 2
         assert dut.drained.value == (settled and cycle >= self.idle_at), f"drained in cycle {cycle}"
+        captured = cycle >= self.given_at and not (self.makes_differences and cycle < self.idle_at)
+        assert dut.captured.value == captured, f"captured in cycle {cycle}"
         row, expected = fields(ROW, int(dut.row.value)), self.expected.pop(cycle, None)
         if expected:
             wanted, tile = expected
@@ -108,16 +123,21 @@ class Nest:
     async def advance(self):
         """To the next cycle."""
         await FallingEdge(self.dut.clk)
-        self.dut.start.value = 0
+        self.dut.start.value = self.dut.run_start.value = 0
         self.cycle += 1
+
+    async def forget_pace(self):
+        """As a new run does, with nothing to issue any more."""
+        self.dut.run_start.value = 1
+        await self.step()
+        self.pace = 0
 
     async def contract(self, contract):
         """Starts a contraction in this cycle, which must be ready. Gives whether it will fail."""
         self.check()
         self.dut.contract.value = packed(contract)
         self.dut.start.value = 1
-        cycles = issues(contract, self.cycle, self.last_tile + self.last_cols)
-        before = self.last_tile, self.last_cols
+        cycles = issues(contract, self.cycle, self.last_tile + max(self.last_cols, self.pace))
         self.count += 1
         self.ready_at, self.idle_at = cycles[-1], cycles[-1] + 1
         failed = False
@@ -136,7 +156,11 @@ class Nest:
             for number, end in enumerate(cycles[contract.rows - 1 :: contract.rows])
             if end < self.idle_at
         ]
-        self.last_tile, self.last_cols = ends[-1] if ends else before
+        self.makes_differences = contract.to_loss and contract.base == Base.ADD
+        if ends:
+            (self.last_tile, self.last_cols), self.pace = ends[-1], contract.pace
+            if self.makes_differences:
+                self.given_at = self.last_tile + capture_latency(CONFIG) + self.last_cols
         await self.advance()
         return failed
 
@@ -147,11 +171,12 @@ async def rows_and_tiles(dut):
     nest = Nest(dut)
     await nest.start()
     refused = 0
-    for _ in range(200):
+    for _ in range(300):
         fixed = {}
         if rng.random() < 0.15:
             base = str(rng.choice(["a_base", "w_base", "b_base"]))
-            fixed = {base: int(rng.choice([0, 0x10000 - 3, CONFIG.effective_rows - 2, CONFIG.lane_depth - 3]))}
+            ends = [CONFIG.effective_rows, CONFIG.lane_depth, CONFIG.lane_bank]
+            fixed = {base: int(rng.choice([0, 0x10000 - 3, *(end - 3 for end in ends)]))}
         contract = replace(random_contract(rng, CONFIG), **fixed)
         failed = await nest.contract(contract)
         refused += failed
@@ -161,6 +186,8 @@ async def rows_and_tiles(dut):
         # After a fault the next contraction starts only when all is drained.
         while failed and (nest.faults or not dut.drained.value):
             await nest.step()
+        if rng.random() < 0.1 and nest.cycle >= nest.idle_at:
+            await nest.forget_pace()
     while nest.expected or not dut.drained.value:
         await nest.step()
     assert not nest.faults

@@ -6,6 +6,7 @@ import json
 import os
 import random
 from dataclasses import replace
+from itertools import islice
 
 import cocotb
 from cocotb.clock import Clock
@@ -14,16 +15,20 @@ from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config, preset
 from tenzo_hw.isa import (
     Activation,
     Add,
+    Base,
     Batch,
     Coefficient,
     Contract,
     End,
+    Gather,
     Halt,
     Instruction,
     Level,
     Loop,
     Loss,
     LossKind,
+    Opcode,
+    Operand,
     Set,
     Sweep,
     SweepKind,
@@ -36,9 +41,16 @@ from tenzo_hw.sequencer import PROGRAM_READ_LATENCY, Issue, Refused, model
 from tenzo_hw.timing import ISSUE_OVERHEAD
 
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
-UNITS = {Contract: "contract", Sweep: "sweep", Loss: "loss", Coefficient: "coefficient"}
-INPUTS = ("engine_ready", "engine_drained", "sweep_ready", "loss_free", "loss_done", "coefficient_ready", "filled")
-DONE = ("engine_drained", "sweep_ready", "loss_done", "coefficient_ready")
+UNITS = {Contract: "contract", Sweep: "sweep", Loss: "loss", Coefficient: "coefficient", Gather: "gather"}
+#: Units whose instructions can fail on the way.
+FAILING = ("contract", "gather")
+INPUTS = (
+    *("engine_ready", "engine_drained", "sweep_ready", "gather_ready", "coefficient_ready", "filled"),
+    *("loss_free", "loss_idle", "loss_done"),
+)
+#: What must be ready for each wait bit.
+DONE = (("engine_drained", "gather_ready"), ("sweep_ready",), ("loss_done",), ("coefficient_ready",))
+ALL_DONE = tuple(name for names in DONE for name in names)
 LONGEST_RUN = 20_000
 
 
@@ -49,18 +61,26 @@ def random_wait(rng: random.Random) -> Wait:
 def random_instruction(rng: random.Random, config: Config) -> Instruction:
     wait = random_wait(rng)
     word = lambda: rng.getrandbits(16)  # noqa: E731
-    match rng.randrange(7):
+    # Small values keep the rows of sweeps inside.
+    small = rng.random() < 0.7
+    register = lambda: rng.randrange(ADDRESS_REGISTERS) if rng.random() < 0.3 else 0  # noqa: E731
+    match rng.randrange(8):
         case 0:
-            return Set(register=rng.randrange(ADDRESS_REGISTERS), value=word(), wait=wait)
+            value = rng.randrange(3) if small else word()
+            return Set(register=rng.randrange(ADDRESS_REGISTERS), value=value, wait=wait)
         case 1:
-            return Add(register=rng.randrange(ADDRESS_REGISTERS), value=word() - 0x8000, wait=wait)
+            value = rng.randrange(-1, 3) if small else word() - 0x8000
+            return Add(register=rng.randrange(ADDRESS_REGISTERS), value=value, wait=wait)
         case 2:
             return Batch(wait=wait)
         case 3:
-            levels = [Level(rng.randrange(1, 99), word(), word()) for _ in range(2)]
+            operand = rng.choice(list(Operand))
+            b = word if operand == Operand.DIFFERENCE else lambda: 0
+            levels = [Level(rng.randrange(1, 99), word(), word(), 0, b()) for _ in range(2)]
             levels += [Level(rng.randrange(1, 99), word(), word(), word(), word()) for _ in range(4)]
             cols = rng.randint(1, config.columns)
-            flags = {name: rng.random() < 0.5 for name in ("from_batch", "store", "to_loss", "bias")}
+            flags = {name: rng.random() < 0.5 for name in ("store", "to_loss")}
+            flags |= {name: operand == Operand.WORD and rng.random() < 0.5 for name in ("from_batch", "bias")}
             registers = {f"{stream}_register": rng.randrange(ADDRESS_REGISTERS) for stream in "awob"}
             bases = {f"{stream}_base": word() for stream in "awob"}
             return Contract(
@@ -72,6 +92,9 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
                 tile_level=rng.randrange(4),
                 one=rng.randrange(32),
                 activation=Activation(rng.randrange(2 + config.tables)),
+                operand=operand,
+                base=rng.choice(list(Base)),
+                pace=rng.randrange(1 << Contract.FIELDS["pace"].width),
                 wait=wait,
                 **flags,
                 **registers,
@@ -80,10 +103,40 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
         case 4:
             count = rng.randint(1, config.weight_rows)
             row = rng.randint(0, config.weight_rows - count)
-            return Sweep(kind=SweepKind(rng.randrange(2)), row=row, count=count, mu=word(), wait=wait)
+            return Sweep(
+                kind=SweepKind(rng.randrange(2)),
+                row=row,
+                count=count,
+                mu=word(),
+                single=rng.random() < 0.5,
+                column=rng.randrange(config.columns),
+                row_register=register(),
+                column_register=register(),
+                wait=wait,
+            )
         case 5:
-            kind = LossKind(rng.randrange(2))
-            return Loss(kind=kind, outputs=rng.randint(1, config.outputs), groups=rng.randint(1, 999), wait=wait)
+            return Loss(
+                kind=LossKind(rng.randrange(2)),
+                outputs=rng.randint(1, config.outputs),
+                groups=rng.randint(1, 999),
+                accumulate=rng.random() < 0.5,
+                target=word(),
+                target_register=rng.randrange(ADDRESS_REGISTERS),
+                wait=wait,
+            )
+        case 6:
+            return Gather(
+                address=word(),
+                stride=word(),
+                rows=rng.randint(1, 0xFFFF),
+                lanes=rng.randint(1, config.lanes),
+                cols=rng.randint(1, config.columns),
+                col_stride=word(),
+                row=word(),
+                address_register=rng.randrange(ADDRESS_REGISTERS),
+                row_register=rng.randrange(ADDRESS_REGISTERS),
+                wait=wait,
+            )
         case _:
             two_sided = rng.random() < 0.5
             queries = rng.randint(1, config.losses // 2 if two_sided else config.losses - 1)
@@ -112,11 +165,23 @@ def out_of_range(rng: random.Random, config: Config, program: list[Instruction])
             level = rng.randrange(len(levels))
             empty = (*levels[:level], replace(levels[level], count=0), *levels[level + 1 :])
             changes = [{"levels": empty}, {"cols": config.columns + 1}, {"last_cols": 0}, {"last_cols": cols + 1}]
-            changes += [{"activation": Activation.TABLE0 + config.tables}, {"activation": 7}]
+            changes += [
+                {"activation": Activation.TABLE0 + config.tables},
+                {"activation": 7},
+                {"base": 3},
+                {"operand": 7},
+            ]
+            other = rng.choice([operand for operand in Operand if operand != Operand.WORD])
+            changes += [{"operand": other, "from_batch": True}, {"operand": other, "bias": True}]
         case Sweep(row=row):
             changes = [{"count": 0}, {"count": config.weight_rows - row + 1}, {"row": config.weight_rows}]
+            changes += [{"single": rng.random() < 0.8, "column": config.columns}]
         case Loss():
             changes = [{"outputs": 0}, {"outputs": config.outputs + 1}, {"groups": 0}]
+        case Gather():
+            over = {"lanes": config.lanes + 1, "cols": config.columns + 1}
+            changes = [{name: value} for name, value in over.items()]
+            changes += [{name: 0} for name in ("lanes", "cols", "rows")]
         case Coefficient(two_sided=two_sided):
             changes = [{"queries": 0}, {"queries": config.losses // 2 + 1 if two_sided else config.losses}]
     if changes:
@@ -129,7 +194,7 @@ def broken(rng: random.Random, config: Config, words: list[int], starts: list[in
     words = list(words)
     match rng.randrange(6):
         case 0:
-            words[rng.choice(starts)] = rng.choice((10, 0x15, 255))
+            words[rng.choice(starts)] = rng.choice((max(Opcode) + 1, 0x15, 255))
         case 1:
             words[rng.randrange(len(words))] ^= 1 << rng.randrange(8, 32)
         case 2:
@@ -158,21 +223,24 @@ def expected(config: Config, words: list[int], pc: int, repeat: int) -> tuple[li
 
 def may_issue(instruction: Instruction, inputs: dict[str, int]) -> bool:
     wait = getattr(instruction, "wait", Wait.NONE)
-    if any(wait >> bit & 1 and not inputs[name] for bit, name in enumerate(DONE)):
+    if any(wait >> bit & 1 and not inputs[name] for bit, names in enumerate(DONE) for name in names):
         return False
     match instruction:
         case Contract():
-            return bool(inputs["engine_ready"] and (inputs["loss_free"] or not instruction.to_loss))
+            buffer = inputs["loss_idle" if instruction.base == Base.ADD else "loss_free"]
+            return bool(inputs["engine_ready"] and inputs["gather_ready"] and (buffer or not instruction.to_loss))
         case Sweep():
-            return bool(inputs["sweep_ready"])
+            return bool(inputs["sweep_ready"] and inputs["gather_ready"])
         case Loss():
             return bool(inputs["loss_done"])
         case Coefficient():
             return bool(inputs["coefficient_ready"])
+        case Gather():
+            return all(inputs[name] for name in ("engine_drained", "gather_ready", "sweep_ready"))
         case Batch():
-            return all(inputs[name] for name in (*DONE, "filled"))
+            return all(inputs[name] for name in (*ALL_DONE, "filled"))
         case Halt():
-            return all(inputs[name] for name in DONE)
+            return all(inputs[name] for name in ALL_DONE)
     return True
 
 
@@ -185,7 +253,8 @@ class Bench:
 
     async def start(self) -> None:
         self.top.clk.value = 0
-        for name in (*INPUTS, "engine_fault", "engine_fault_earlier", "run", "abort", "program_write", "rst"):
+        strobes = ("engine_fault", "engine_fault_earlier", "gather_fault", "run", "abort", "program_write", "rst")
+        for name in (*INPUTS, *strobes):
             getattr(self.top, name).value = 0
         cocotb.start_soon(Clock(self.top.clk, 10, "ns").start())
         await FallingEdge(self.top.clk)
@@ -204,9 +273,17 @@ class Bench:
         assert int(self.top.program_word.value) == words[address]
 
     async def run(
-        self, pc: int, repeat: int, busy: float, *, abort: int = -1, fault: int = -1, earlier: bool = False
+        self,
+        pc: int,
+        repeat: int,
+        busy: float,
+        *,
+        abort: int = -1,
+        fault: int = -1,
+        unit: str = "contract",
+        earlier: bool = False,
     ) -> list[tuple]:
-        """Runs to the end; the strobes of each cycle as (cycle, unit, fields)."""
+        """Runs to the end, with ABORT or a fault of ``unit`` at a cycle; the strobes, each as (cycle, unit, fields)."""
         top = self.top
         top.run_pc.value, top.repeat.value, top.run.value = pc, repeat, 1
         await FallingEdge(top.clk)
@@ -221,13 +298,14 @@ class Bench:
             for name, value in values.items():
                 getattr(top, name).value = value
             top.abort.value = cycle == abort
-            top.engine_fault.value = cycle == fault
+            top.engine_fault.value = cycle == fault and unit == "contract"
+            top.gather_fault.value = cycle == fault and unit == "gather"
             top.engine_fault_earlier.value = earlier
             # Outputs of this cycle, from the inputs just set, are stable half a cycle later: before the clock edge.
             await ReadOnly()
-            for unit in UNITS.values():
-                if int(getattr(top, f"{unit}_start").value):
-                    events.append((cycle, unit, int(getattr(top, unit).value)))
+            for name in UNITS.values():
+                if int(getattr(top, f"{name}_start").value):
+                    events.append((cycle, name, int(getattr(top, name).value)))
             if int(top.take.value):
                 events.append((cycle, "take", 0))
             await FallingEdge(top.clk)
@@ -255,7 +333,10 @@ def reference(config: Config, issues: list[Issue], inputs: list[dict[str, int]])
 def packed(instruction: Instruction) -> int:
     values = instruction._values()
     layout = instruction_layout(type(instruction))
-    return layout.const({name: values[name] for name, _ in layout}).as_value().value
+    # The column of a sweep of all columns is of no use and may be too large.
+    masks = {name: (1 << shape.width) - 1 for name, shape in layout}
+    fields = {name: values[name] & mask if name == "column" else values[name] for name, mask in masks.items()}
+    return layout.const(fields).as_value().value
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -283,7 +364,7 @@ async def programs(top) -> None:
         issues, refused = expected(config, words, pc, repeat)
         if refused is not None and refused.fault == Fault.ABORTED:
             continue
-        events = await bench.run(pc, repeat, rng.choice((0, 0.2, 0.7)))
+        events = await bench.run(pc, repeat, rng.choice((0, 0.2, 0.6)))
         reference_events, last, waits = reference(config, issues, bench.inputs)
         assert events == reference_events, f"seed {seed}"
         assert int(top.waits.value) == waits
@@ -303,14 +384,18 @@ async def programs(top) -> None:
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
 async def stops(top) -> None:
-    """ABORT stops before the next instruction; an engine's fault names the last contraction."""
+    """ABORT stops before the next instruction; a fault names the last contraction or gather."""
     config = preset(PARAMETERS["config"])
     rng = random.Random(PARAMETERS["seed"] + 1)
     bench = Bench(top, config, rng)
     await bench.start()
     for _ in range(PARAMETERS["programs"] // 4):
-        body = [random_instruction(rng, config) for _ in range(20)]
-        program = [next(i for i in iter(lambda: random_instruction(rng, config), None) if isinstance(i, Contract))]
+        # Nothing that a register can make the sequencer refuse.
+        anything = iter(lambda: random_instruction(rng, config), None)
+        body = list(
+            islice((i for i in anything if not isinstance(i, Sweep) or not (i.row_register or i.column_register)), 20)
+        )
+        program = [next(i for i in anything if isinstance(i, Contract))]
         program += [*body, Halt()]
         words = encode(program)
         await bench.load(words)
@@ -329,11 +414,12 @@ async def stops(top) -> None:
         assert all(earlier <= abort for earlier in cycles), "an instruction was issued after ABORT"
 
         fault = rng.randrange(23, length // 3)
-        earlier = rng.random() < 0.5
-        events = await bench.run(0, 1, busy, fault=fault, earlier=earlier)
+        unit = rng.choice(FAILING)
+        earlier = unit == "contract" and rng.random() < 0.5
+        events = await bench.run(0, 1, busy, fault=fault, unit=unit, earlier=earlier)
         assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ADDRESS)
-        before = [cycle for cycle, unit, _ in events if unit == "contract" and cycle < fault]
-        contractions = [issue for issue in issues if isinstance(issue.instruction, Contract)]
+        before = [cycle for cycle, name, _ in events if name == unit and cycle < fault]
+        of_unit = [issue for issue in issues if UNITS.get(type(issue.instruction)) == unit]
         if len(before) > earlier:
-            assert int(top.pc.value) == contractions[len(before) - 1 - earlier].pc
+            assert int(top.pc.value) == of_unit[len(before) - 1 - earlier].pc
         assert all(cycle < fault for cycle, _, _ in events)

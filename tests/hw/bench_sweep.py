@@ -18,7 +18,7 @@ from tenzo_hw.timing import sweep_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 SWEEPS = 250
-STROBES = ("sweep_start", "sweep_rewind", "sweep_generator_write", "store_host_write")
+STROBES = ("sweep_start", "sweep_rewind", "sweep_generator_write", "store_host_write", "store_gather_write")
 
 
 def fields(instruction):
@@ -108,22 +108,24 @@ class Machine:
             effective = self.effective.copy()
             first = sweep.half * CONFIG.weight_rows + sweep.row
             effective[first : first + sweep.count] = perturb(
-                CONFIG, self.masters[rows], row_signs, sweep.mu, sweep.negative
+                CONFIG, self.masters[rows], row_signs, sweep.mu, sweep.negative, sweep.single, sweep.column
             )
         else:
             coefficient = self.coefficients[self.index]
+            if sweep.single:
+                indices = np.arange(self.index, self.index + sweep.count) % CONFIG.losses
+                coefficient = np.array(self.coefficients)[indices]
             self.masters[rows], self.momenta[rows] = update(
                 CONFIG, sweep, self.masters[rows], self.momenta[rows], row_signs, coefficient, self.rate
             )
-        pointer = self.index
-        if sweep.kind == SweepKind.UPDATE and sweep.next:
-            pointer = (pointer + 1) % CONFIG.losses
+        steps = 0
+        if sweep.kind == SweepKind.UPDATE:
+            steps = sweep.count if sweep.single else int(sweep.next)
         inputs = {"sweep_sweep": fields(sweep), "sweep_start": 1}
         while True:
-            taken = self.cycle
             await self.tick(**inputs)
-            if taken == self.started:
-                self.index = pointer
+            if steps:
+                self.index, steps = (self.index + 1) % CONFIG.losses, steps - 1
             # Only the start cycle counts: what the sequencer shows afterwards is another instruction.
             inputs = {"sweep_sweep": random.getrandbits(len(self.dut.sweep_sweep))}
             self.rate = random.choice([0, random.getrandbits(32), random.getrandbits(12)])
@@ -181,6 +183,8 @@ def random_sweep():
         decay=random.choice([0, 1, 3, random.getrandbits(5)]),
         weight_decay=random.choice([0, 0, 1, 5, random.getrandbits(5)]),
         scale=random.choice([0, 0, 2, random.getrandbits(5)]),
+        single=random.random() < 0.5,
+        column=random.randrange(CONFIG.columns),
     )
 
 

@@ -47,8 +47,16 @@ def test_fixed_shift_leaves_the_scale_and_everything_saturates():
 
 @pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize(
-    "changes", [{}, {"momentum_word": 16, "losses": 4, "history": 4}, {"momentum_word": 32, "losses": 128}], ids=str
+    ("changes", "steps"),
+    [
+        ({"losses": 32}, 300),
+        ({"momentum_word": 16, "losses": 4, "history": 4}, 300),
+        ({"momentum_word": 32, "losses": 128}, 300),
+        ({"losses": 1 << 13}, 1),
+    ],
+    ids=str,
 )
-def test_gateware_is_the_model(changes, seed, tmp_path):
+def test_gateware_is_the_model(changes, steps, seed, tmp_path):
     config = TINY.replace(**changes)
-    run_bench(CoefficientUnit(config), "bench_coefficient", tmp_path, parameters={"config": config.words()}, seed=seed)
+    parameters = {"config": config.words(), "steps": steps}
+    run_bench(CoefficientUnit(config), "bench_coefficient", tmp_path, parameters=parameters, seed=seed)

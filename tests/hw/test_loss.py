@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tenzo_hw.config import LOSS_FRACTION, LOSS_WORD, preset
 from tenzo_hw.isa import Loss, LossKind
-from tenzo_hw.loss import LOG2_E, LossAccumulator, cross_entropy, losses, slot
+from tenzo_hw.loss import LossAccumulator, accumulated, added, cross_entropy, losses, slot
+from tenzo_hw.sample_loss import LOG2_E
 from tenzo_sim.bench import run_bench
 
 
@@ -57,8 +58,37 @@ def test_squared_error_and_saturation():
     assert slot(np.array([1 << 47, 1 << 47])) == (1 << LOSS_WORD) - 1
 
 
+@pytest.mark.parametrize("count", [1, 10, 1 << 18])
+def test_slots_are_exact_sums(count):
+    rng = np.random.default_rng(count)
+    values = rng.integers(0, 1 << rng.integers(1, 56, size=(60, 1)), size=(60, count))
+    held = rng.integers(0, 1 << LOSS_WORD, size=60)
+    exact = [
+        min(sum(row) + start, (1 << LOSS_WORD) - 1) for row, start in zip(values.tolist(), held.tolist(), strict=True)
+    ]
+    assert accumulated(held, values).tolist() == exact
+    assert slot(values[0]) == min(sum(values[0].tolist()), (1 << LOSS_WORD) - 1)
+
+
+def test_differences_are_added_to_the_base():
+    config = preset("tiny").replace(output_word=10)
+    base = np.array([[500, -500], [0, 7]])
+    outputs = added(config, base, np.array([[[11, 12], [1, -1]], [[12, -13], [-512, 511]]]))
+    assert outputs.tolist() == [[[511, -488], [1, 6]], [[511, -512], [-512, 511]]]
+
+
 @pytest.mark.parametrize("seed", [1])
-@pytest.mark.parametrize("changes", [{"word": 18, "lanes": 2, "outputs": 8}, {"lanes": 10, "outputs": 16}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"word": 18, "output_word": 18, "lanes": 2, "outputs": 8, "loss_pipes": 1},
+        {"lanes": 2, "outputs": 2, "loss_pipes": 2, "losses": 4},
+        {"lanes": 10, "outputs": 16, "loss_pipes": 1},
+        {"lanes": 10, "outputs": 16, "loss_pipes": 5},
+        {"output_word": 24, "lanes": 6, "outputs": 8, "loss_pipes": 6},
+    ],
+    ids=str,
+)
 def test_accumulator(changes, seed, tmp_path):
-    config = preset("tiny").replace(**changes)
+    config = preset("tiny").replace(**{"losses": 32} | changes)
     run_bench(LossAccumulator(config), "bench_loss", tmp_path, parameters={"config": config.words()}, seed=seed)

@@ -66,16 +66,43 @@ def test_update_moves_momentum_then_master():
     assert run(last=True, sign=True, weight_decay=4) == [[1000 - 63 - 1, -1000 + 62 + 1], [85, -28]]
 
 
-def test_decay_by_doubling_is_the_rule():
-    """The gateware's one subtraction: (2x - (2x >> d)) >> 1 is x - round_shift(x, d)."""
+def test_single_column_is_perturbed_along_plus_one():
+    masters = np.array([[(3 << 15) + (1 << 14), -(1 << 23)], [(1 << 23) - 1, 0]])
+    signs = np.array([[-1, -1], [-1, -1]])
+    assert perturb(TINY, masters, signs, 5, False, single=True, column=0).tolist() == [[9, -256], [255, 0]]
+    assert perturb(TINY, masters, signs, 5, True, single=True, column=1).tolist() == [[4, -256], [255, -5]]
+
+
+def test_single_column_moves_by_a_coefficient_a_row():
+    masters, momenta = np.array([[1000, -1000], [5, 6]]), np.array([[64, -7], [0, 1]])
+    signs = np.array([[-1, -1], [-1, -1]])
+
+    def run(column, **fields):
+        sweep = Sweep(kind=SweepKind.UPDATE, row=0, count=2, single=True, column=column, **fields)
+        after = update(TINY, sweep, masters, momenta, signs, np.array([21, -30]), 300)
+        return [words.tolist() for words in after]
+
+    assert run(0) == [[[1000, -1000], [5, 6]], [[85, -7], [-30, 1]]]
+    assert run(1, scale=1) == [[[1000, -1000], [5, 6]], [[64, 4], [0, -14]]]
+    assert run(1, first=True, last=True) == [[[1000, -1021], [5, 36]], [[64, 21], [0, -30]]]
+    assert run(0, last=True, sign=True) == [[[999, -1000], [6, 6]], [[85, -7], [-30, 1]]]
+    assert run(1, last=True, weight_decay=4) == [[[1000, -1000 + 62 - 14], [5, 6 + 29]], [[64, 14], [0, -29]]]
+
+
+def test_doubling_is_the_rule():
+    """The gateware's one addition: (2x - (2x >> d)) >> 1 is x - round_shift(x, d), and with y = 2x >> d the rounded
+    x is (y + 1) >> 1 and its negative -y >> 1."""
     values = np.arange(-300, 300)
     for shift in range(12):
-        assert ((2 * values - (2 * values >> shift)) >> 1 == values - round_shift(values, shift)).all()
+        doubled, rounded = 2 * values >> shift, round_shift(values, shift)
+        assert ((2 * values - doubled) >> 1 == values - rounded).all()
+        assert ((doubled + 1) >> 1 == rounded).all()
+        assert (-doubled >> 1 == -rounded).all()
 
 
 CONFIGS = [
     {"weight_rows": 16},
-    {"columns": 3, "word": 18, "master_word": 32, "weight_rows": 32},
+    {"columns": 5, "word": 18, "output_word": 18, "master_word": 32, "weight_rows": 16},
     {"columns": 1, "word": 16, "master_word": 20, "momentum_word": 16, "weight_rows": 16, "losses": 4},
     {"columns": 4, "word": 8, "input_word": 8, "master_word": 12, "momentum_word": 32, "weight_rows": 64},
 ]

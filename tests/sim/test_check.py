@@ -55,8 +55,8 @@ def at(level, **changes):
         ([at(3, count=0)], "level 3 has a count of 0"),
         ([changed(a_base=225)], "reads activations of the lane memory at 225 to 256; 256 are there"),
         ([changed(a_base=97, from_batch=True)], "the batch memory at 97 to 128; 128 are there"),
-        ([changed(w_base=249)], "reads rows of the weights at 249 to 256; 256 are there"),
-        ([changed(bias=True, b_base=256)], "reads bias rows of the weights at 256 to 256"),
+        ([changed(w_base=505)], "reads rows of the weights at 505 to 512; 512 are there"),
+        ([changed(bias=True, b_base=512)], "reads bias rows of the weights at 512 to 512"),
         ([changed(o_base=249)], "writes results to the lane memory at 249 to 256"),
         ([at(2, a=-1)], "reads activations of the lane memory at 65533"),
         (
@@ -68,8 +68,8 @@ def at(level, **changes):
         ([Sweep(kind=SweepKind.PERTURB, row=0, count=0)], "count=0"),
         ([dataclasses.replace(LOSS, outputs=17)], "outputs=17 is outside of 1 to 16"),
         ([dataclasses.replace(LOSS, groups=33)], "33 groups need 66 targets"),
-        ([Coefficient(queries=17)], "queries=17 is outside of 1 to 16"),
-        ([Coefficient(queries=32, two_sided=False)], "queries=32 is outside of 1 to 31"),
+        ([Coefficient(queries=257)], "queries=257 is outside of 1 to 256"),
+        ([Coefficient(queries=512, two_sided=False)], "queries=512 is outside of 1 to 511"),
         ([changed(to_loss=True)], "8 results go to the loss, but no Loss came before"),
         ([dataclasses.replace(LOSS, outputs=7), changed(to_loss=True)], "the Loss before takes 7"),
         ([CONTRACT] * 49, "the program has 1030 words; the program memory holds 1024"),
@@ -83,10 +83,10 @@ def test_refused(program, message):
 
 
 def test_what_fits_exactly_is_accepted():
-    last = changed(a_base=224, w_base=248, o_base=248, to_loss=True, bias=True, b_base=255)
+    last = changed(a_base=224, w_base=504, o_base=248, to_loss=True, bias=True, b_base=511)
     sweep = Sweep(kind=SweepKind.PERTURB, row=100, count=28)
     loops = [Loop(count=0), Add(register=1, value=1), End()]
-    check([LOSS, last, sweep, *loops, Coefficient(queries=16), Halt()], CONFIG, repeat=100_000)
+    check([LOSS, last, sweep, *loops, Coefficient(queries=256), Halt()], CONFIG, repeat=100_000)
 
 
 def test_shorter_last_tiles_reach_less_far():

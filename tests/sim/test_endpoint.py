@@ -145,10 +145,17 @@ def test_elements_are_extended():
         (Element.S8, b"\xff\x01"),
         (Element.S16, b"\xfe\xff\x01\x00"),
         (Element.S32, b"\x00\x00\x00\x80"),
+        (Element.SPARSE, b"\x80\x81\x00"),
     ):
         assert host.send(Kind.WRITE, write(Space.TARGET, element, 3, data)) == bytes([Answer.OK])
-    values = [(3, 255), (4, 1), (3, -1), (4, 1), (3, -2), (4, 1), (3, -(1 << 31))]
+    values = [(3, 255), (4, 1), (3, -1), (4, 1), (3, -2), (4, 1), (3, -(1 << 31)), (3, 128), (4, 0), (5, 0), (6, 0)]
     assert host.machine.calls == [(Space.TARGET, address, value) for address, value in values]
+
+
+def test_a_run_of_zeros_may_end_with_its_memory():
+    host = Host()
+    assert host.send(Kind.WRITE, write(Space.TARGET, Element.SPARSE, 0, b"\x01\xbe")) == bytes([Answer.OK])
+    assert host.machine.calls == [(Space.TARGET, address, int(address == 0)) for address in range(CONFIG.target_depth)]
 
 
 def test_reads_are_words():
@@ -171,7 +178,10 @@ def test_reads_are_words():
         (Kind.READ, read(77, 0, 1), Answer.BAD_ADDRESS),
         (Kind.WRITE, write(Space.TARGET, Element.U8, 0, b""), Answer.BAD_LENGTH),
         (Kind.WRITE, write(Space.TARGET, Element.S16, 0, b"abc"), Answer.BAD_LENGTH),
-        (Kind.WRITE, write(Space.TARGET, 4, 0, b"abcd"), Answer.BAD_LENGTH),
+        (Kind.WRITE, write(Space.TARGET, 5, 0, b"abcd"), Answer.BAD_LENGTH),
+        (Kind.WRITE, write(Space.TARGET, Element.SPARSE, 0, b""), Answer.BAD_LENGTH),
+        (Kind.WRITE, write(Space.TARGET, Element.SPARSE, 1, b"\x01\xbe"), Answer.BAD_ADDRESS),
+        (Kind.WRITE, write(Space.BATCH, Element.SPARSE, 0, b"\xff" * (CONFIG.packet - 6)), Answer.BAD_ADDRESS),
         (Kind.WRITE, write(Space.TARGET, Element.U8, LAST_TARGET, b"ab"), Answer.BAD_ADDRESS),
         (Kind.WRITE, write(Space.LANE, Element.U8, 0, b"a"), Answer.BAD_ADDRESS),
     ],

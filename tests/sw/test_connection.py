@@ -3,12 +3,13 @@
 import struct
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from tenzo import packets
 from tenzo.device import Device
 from tenzo.errors import DeviceLost, RequestRefused, WrongDevice
 from tenzo_hw.config import Config, preset
-from tenzo_hw.protocol import ANSWER, MAGIC, VERSION, Answer, Kind
+from tenzo_hw.protocol import ANSWER, MAGIC, RECEIVER_SLOTS, VERSION, Answer, Kind, Space
 
 TINY = preset("tiny")
 
@@ -97,6 +98,46 @@ def test_a_refusal_is_said(answer: Answer, error: type[Exception], message: str)
     device = Device(Scripted(lambda kind, payload: hello() if kind == Kind.HELLO else bytes([answer])))
     with pytest.raises(error, match=message):
         device.run()
+
+
+class Late(Scripted):
+    """A device with a slow way back: every look brings one answer, and what was in flight until then is noted."""
+
+    def __init__(self, answer: Callable[[int, bytes], bytes | None]) -> None:
+        super().__init__(answer)
+        self.in_flight: list[int] = []
+
+    def read(self, timeout_s: float | None) -> bytes:
+        self.in_flight.append(len(packets.Decoder().feed(self.pending)))
+        end = self.pending.index(b"\xc0", 1) + 1
+        data, self.pending = self.pending[:end], self.pending[end:]
+        return data
+
+
+@pytest.mark.parametrize("window", [1, 7])
+def test_the_link_never_rests_while_there_is_something_to_write(window: int) -> None:
+    transport = Late(lambda kind, payload: hello() if kind == Kind.HELLO else bytes([Answer.OK]))
+    device = Device(transport, window=window)
+    transport.in_flight.clear()
+    device.write(Space.MASTER, 0, np.full(TINY.weight_rows * TINY.columns, 1 << 20))
+    writes = transport.kinds.count(Kind.WRITE)
+    assert writes > 7
+    assert transport.in_flight == [min(window, left) for left in range(writes, 0, -1)]
+
+
+def test_no_more_reads_are_sent_than_the_machine_keeps() -> None:
+    def answer(kind: int, payload: bytes) -> bytes:
+        if kind == Kind.HELLO:
+            return hello()
+        return bytes([Answer.OK]) + bytes(4 * int.from_bytes(payload[5:], "little"))
+
+    transport = Late(answer)
+    device = Device(transport)
+    transport.in_flight.clear()
+    device.read_masters()
+    reads = transport.kinds.count(Kind.READ)
+    assert reads > 2
+    assert transport.in_flight == [min(RECEIVER_SLOTS, left) for left in range(reads, 0, -1)]
 
 
 def test_bytes_that_are_no_answer_are_passed_over() -> None:

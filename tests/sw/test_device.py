@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tenzo.device import Device
 from tenzo.errors import DeviceError, DeviceLost, RunFailed
-from tenzo.packets import Status
+from tenzo.packets import Decoder, Status
 from tenzo_hw.config import Config, preset
 from tenzo_hw.isa import Batch, End, Halt, Instruction, Loop, Sweep, SweepKind, encode
-from tenzo_hw.protocol import Fault, Register, Space, State, space_words
+from tenzo_hw.protocol import Element, Fault, Kind, Register, Space, State, space_words
 from tenzo_sim.endpoint import Endpoint
 from tenzo_sim.faulty import FaultyTransport
 
@@ -69,8 +69,10 @@ class Wire:
         self.memories = memories
         self.endpoint = Endpoint(memories)
         self.pending = b""
+        self.sent = 0
 
     def write(self, data: bytes) -> None:
+        self.sent += len(data)
         self.pending += self.endpoint.receive(data)
 
     def read(self, timeout_s: float | None) -> bytes:
@@ -119,6 +121,64 @@ def test_every_element_size_holds_its_values(device: Device, memories: Memories,
     assert memories.words[Space.MASTER][3:163] == values.tolist()
 
 
+def strokes(random: np.random.Generator, samples: int, rows: int, columns: int) -> np.ndarray:
+    """Pixels from 0 to 128 that are like handwriting: a few bright ones side by side in some of the rows."""
+    images = np.zeros((samples, rows, columns), dtype=np.int64)
+    for image in images:
+        for row in image[rows // 6 : -rows // 6]:
+            start = random.integers(columns // 4, columns // 2)
+            row[start : start + 8] = random.integers(1, 129, 8)
+    return images.reshape(samples, -1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("zeros", [0.0, 0.3, 0.8, 0.99, 1.0])
+@pytest.mark.parametrize("largest", [1, 128, 129, 255])
+def test_sparse_words_arrive(device: Device, memories: Memories, seed: int, zeros: float, largest: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(0, largest + 1, memories.config.batch_depth) * (random.random(128) >= zeros)
+    memories.words[Space.BATCH][:] = [-1] * len(memories.words[Space.BATCH])
+    device.write(Space.BATCH, 100, values)
+    assert memories.words[Space.BATCH] == [-1] * 100 + values.tolist() + [-1] * 28
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_of_handwriting_shrinks(seed: int) -> None:
+    config = preset("ulx3s_85f")
+    memories = Memories(config)
+    wire = Wire(memories)
+    device = Device(wire)
+    inputs = strokes(np.random.default_rng(seed), 64, 28, 28)
+    before = wire.sent
+    device.send_batch(inputs, np.arange(64) % 10)
+    assert 4 < inputs.size / (wire.sent - before) < 5
+    by_lane = np.array(memories.batches[0][0]).reshape(config.lanes, -1)[:, : 4 * 784]
+    assert np.array_equal(by_lane.reshape(config.lanes, 4, 784).swapaxes(0, 1).reshape(64, 784), inputs)
+
+
+@pytest.mark.parametrize(
+    ("values", "element"),
+    [
+        ([0], Element.U8),
+        ([0, 1, 0, 1], Element.U8),
+        ([0, 0, 128], Element.SPARSE),
+        ([0, 0, 129], Element.U8),
+        ([0, 0, -1], Element.S8),
+        ([0] * 256, Element.SPARSE),
+    ],
+)
+def test_the_shortest_element_is_sent(values: list[int], element: Element) -> None:
+    writes: list[bytes] = []
+
+    class Spy(Wire):
+        def write(self, data: bytes) -> None:
+            writes.extend(packet.payload for packet in Decoder().feed(data) if packet.kind == Kind.WRITE)
+            super().write(data)
+
+    Device(Spy(Memories())).write(Space.MASTER, 0, np.array(values))
+    assert [payload[1] for payload in writes] == [element]
+
+
 def test_a_batch_lies_lane_by_lane(device: Device, memories: Memories) -> None:
     inputs = np.arange(24).reshape(6, 4)  # three groups of two lanes
     device.send_batch(inputs, np.array([5, 4, 3, 2, 1, 0]))
@@ -134,6 +194,7 @@ def test_a_batch_lies_lane_by_lane(device: Device, memories: Memories) -> None:
         (np.zeros((3, 4), int), np.zeros(3, int), "whole groups of 2"),
         (np.zeros((4, 100), int), np.zeros(4, int), "at most 2 samples fit"),
         (np.full((2, 4), 256), np.zeros(2, int), "do not fit 9 bits"),
+        (np.zeros((2, 4), int), np.full(2, 1 << 15), "do not fit 16 bits"),
         (np.zeros((2, 4)), np.zeros(2, int), "not integers"),
         (np.zeros((2, 4), int), np.zeros(65, int), "target memory has 64"),
     ],

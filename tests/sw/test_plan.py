@@ -22,7 +22,9 @@ from tenzo_hw.numbers import round_shift
 DIGITS = Network([TT((8, 8), (8, 8), 4), ReLU(), TT((8, 8), (1, 10), 4)])
 MNIST = Network([TT((7, 4, 4, 7), (8, 4, 4, 8), 6), ReLU(), TT((8, 4, 4, 8), (1, 5, 2, 1), 6)])
 BIG = preset("ulx3s_85f")
-ROOMY = preset("tiny").replace(weight_rows=1024, batch_depth=1024, lane_depth=1024, tables=2, target_depth=256)
+ROOMY = preset("tiny").replace(
+    weight_rows=1024, effective_rows=2048, batch_depth=1024, lane_depth=1024, tables=2, target_depth=256
+)
 
 
 @st.composite

@@ -9,7 +9,7 @@ from tenzo.checkpoint import Checkpoint, CheckpointError
 from tenzo.device import Device
 from tenzo.errors import DeviceLost
 from tenzo.network import TT, Dense, Network, ReLU, Tanh
-from tenzo.step import Settings
+from tenzo.settings import Settings
 from tenzo.trainer import Progress, Trainer
 from tenzo_hw.config import preset
 from tenzo_sim.faulty import FaultyTransport

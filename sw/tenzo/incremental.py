@@ -1,0 +1,630 @@
+"""Incremental coordinate-wise estimation: every word's loss difference from the parts of one forward that it changes.
+
+With z and h = f(z) of the second last layer, the outputs y and the environment E of an entry (see ``environment``):
+
+    y(G + mu e) = y + D[:, U] (f(z[U] + mu E) - f(z[U]))      an entry of the second last layer
+    y(G + mu e) = y + mu E on its own outputs                  an entry of the last layer
+
+U are the outputs that the entry touches, D is the dense form of the last layer, read by columns. A step is, for each
+group of one sample a lane: the forward, whose outputs stay in the loss accumulator as the base; then core after core
+the environments, slice by slice, each slice followed by one contraction whose tiles are its entries. Every entry has a
+loss slot; afterwards the differences to slot 0 become coefficients, and single-column sweeps update the words.
+
+Lane memory: z from word 0 on, in the lower bank; environments at the upper end, in the upper bank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS
+from tenzo_hw.isa import Activation, Add, Base, Contract, Gather, Level, Operand, Set
+
+from .coordinates import Slots, bias_runs, core_first_slots, orientations
+from .environment import Dim, Environment, Tensor, environments, filled, find, input_tensor, merged, row_major, words_of
+from .layout import PASS_REGISTERS, LayerLayout, Region, layer_moves, shift_of
+from .network import ReLU, Stage
+from .orientation import Orientation, tile_width, turned, turning
+from .plan import Plan, sliced
+from .program import Block, Line, Repeat
+
+#: Address registers beside those of slices and passes.
+BATCH_REGISTER = PASS_REGISTERS["a"]
+TARGET_REGISTER = PASS_REGISTERS["o"]
+SLOT_REGISTER = 2
+TURN_REGISTER = 6
+PART_REGISTER = 7
+
+
+class Readout(NamedTuple):
+    """What outputs make of a layer's pre-activations: weight rows, one for each of ``units``, tile after tile."""
+
+    row: int
+    units: int
+    tile_cols: int
+    tiles: int
+    last_cols: int
+    fraction: int
+
+
+def walk_of(sequence: np.ndarray) -> list[tuple[int, int]]:
+    """Counts and strides, innermost first, of the nested counters that give ``sequence`` less its first value.
+
+    Raises ``ValueError`` where only as many levels as values would do.
+    """
+    levels = []
+    while len(sequence) > 1:
+        stride = int(sequence[1] - sequence[0])
+        steps = np.flatnonzero(np.diff(sequence) != stride)
+        count = int(steps[0]) + 1 if len(steps) else len(sequence)
+        if len(sequence) % count or (np.diff(sequence.reshape(-1, count)) != stride).any():
+            raise ValueError(f"{len(sequence)} words are not in even steps")
+        levels.append((count, stride))
+        sequence = sequence.reshape(-1, count)[:, 0]
+    return levels
+
+
+@dataclass(frozen=True)
+class Incremental:
+    """The instructions of incremental coordinate-wise steps for a plan with unit rows.
+
+    Raises ``ValueError`` with the numbers when the network or the machine cannot do it.
+    """
+
+    plan: Plan
+    mu: float
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        stages = plan.network.stages
+        if len(stages) > 2:
+            raise ValueError(
+                f"incremental coordinate-wise steps reach the last two layers, the network has {len(stages)}: take "
+                "another estimator"
+            )
+        if stages[-1].function is not None:
+            raise ValueError("incremental coordinate-wise steps need outputs without a function")
+        if len(stages) == 2 and not isinstance(stages[0].function, ReLU):
+            raise ValueError("incremental coordinate-wise steps need a ReLU between the last two layers")
+        if plan.layout.unit_row is None:
+            raise ValueError("the plan has no unit rows: make it with coordinates=True")
+        if self.hidden_words > plan.config.lane_bank:
+            raise ValueError(
+                f"{self.hidden_words} hidden units do not fit in the {plan.config.lane_bank} words of a lane's lower "
+                "bank: take a smaller layer or a larger machine"
+            )
+        if self.evaluations > plan.config.losses:
+            raise ValueError(
+                f"{self.evaluations} losses a step are needed, the machine has {plan.config.losses} slots: take lower "
+                "ranks, fewer units or a larger machine"
+            )
+        if self.rows_end > plan.config.effective_rows:
+            raise ValueError(
+                f"{self.rows_end} rows of effective words are needed, the machine has {plan.config.effective_rows}: "
+                "take a smaller last layer or a larger machine"
+            )
+
+    # What there is
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The network's layers."""
+        return tuple(self.plan.network.stages)
+
+    @property
+    def hidden_words(self) -> int:
+        """Words of z: outputs of the second last layer, 0 where there is none."""
+        return self.stages[-1].layer.input_count if len(self.stages) == 2 else 0
+
+    @cached_property
+    def _orientations(self) -> list[list[Orientation]]:
+        return orientations(self.plan)
+
+    @cached_property
+    def _slots(self) -> list[tuple[list[Slots], int]]:
+        return list(core_first_slots(self.plan))
+
+    @property
+    def evaluations(self) -> int:
+        """Losses of a step: the unperturbed one and one for each word."""
+        return self.plan.network.parameters + 1
+
+    # Orientations that the environments need, and the dense form
+
+    @cached_property
+    def _formed(self) -> tuple[dict[tuple[int, int, bool, bool], Orientation], int]:
+        """Orientations that are not stored, by layer, core and reduced bonds, and the row behind them."""
+        plan, row = self.plan, self._free_row
+        formed: dict[tuple[int, int, bool, bool], Orientation] = {}
+        wanted: list[tuple[int, int, bool, bool]] = []
+        for layer, stage in enumerate(self.stages):
+            last = len(stage.layer.inputs) - 1
+            for core in range(last + 1) if last else ():
+                wanted += [(layer, core, True, False)] if core < last or self._forms_dense(layer) else []
+                wanted += [(layer, core, False, True)] if core > 0 else []
+        for layer, core, left_rows, right_rows in wanted:
+            if not self._orientations[layer][core].fits(left_rows=left_rows, right_rows=right_rows):
+                shape = self.stages[layer].layer.core_shapes[core]
+                orientation = turned(shape, row, plan.config, left_rows=left_rows, right_rows=right_rows)
+                formed[layer, core, left_rows, right_rows] = orientation
+                row += orientation.rows
+        return formed, row
+
+    @property
+    def _free_row(self) -> int:
+        """The first engine row that no sweep writes."""
+        assert self.plan.layout.unit_row is not None
+        return self.plan.layout.unit_row + self.plan.unit_rows
+
+    def _forms_dense(self, layer: int) -> bool:
+        """Whether the dense form of this layer is formed: it is the last one, of several cores, behind another."""
+        return layer == 1 and len(self.stages[layer].layer.inputs) > 1
+
+    def _orientation(self, layer: int, core: int, left_rows: bool, right_rows: bool) -> Orientation:
+        if self._orientations[layer][core].fits(left_rows=left_rows, right_rows=right_rows):
+            return self._orientations[layer][core]
+        # At the first and the last core one bond is 1: it may be said to count rows or not.
+        last = len(self.stages[layer].layer.inputs) - 1
+        key = (layer, core, left_rows or (core == 0 and not right_rows), right_rows or (core == last and not left_rows))
+        return self._formed[0][key]
+
+    @cached_property
+    def dense(self) -> Readout:
+        """The dense form of the last layer: row u of tile t holds what hidden unit u gives that tile's outputs."""
+        stage, formats = self.stages[-1], self.plan.formats
+        if not self._forms_dense(len(self.stages) - 1):
+            core = self._orientations[-1][0]
+            return Readout(core.row, core.reduced, core.tile_cols, core.tiles, core.last_cols, formats.weights)
+        units = self.units
+        return units._replace(row=self._formed[1], units=stage.layer.input_count, fraction=formats.dense)
+
+    @property
+    def units(self) -> Readout:
+        """The unit matrix: row o of its tile holds a one in the column of output o."""
+        plan = self.plan
+        assert plan.layout.unit_row is not None
+        outputs = plan.network.outputs
+        cols = tile_width(outputs, plan.config)
+        tiles = -(-outputs // cols)
+        return Readout(plan.layout.unit_row, outputs, cols, tiles, outputs - (tiles - 1) * cols, plan.unit_fraction)
+
+    @property
+    def rows_end(self) -> int:
+        """The row behind everything that is formed."""
+        dense = self.dense if self._forms_dense(len(self.stages) - 1) else None
+        return self._formed[1] + (dense.units * dense.tiles if dense else 0)
+
+    def forming(self) -> Block:
+        """The contractions and gathers that form the orientations and the dense form from this step's weights."""
+        lines: list[Line] = []
+        for (layer, core, _, _), target in self._formed[0].items():
+            note = f"{self.stages[layer].name}.core{core} turned"
+            lines += turning(self._orientations[layer][core], target, self.plan.config, note)
+        if self._forms_dense(len(self.stages) - 1):
+            lines += self._dense_lines()
+        return lines
+
+    def _dense_lines(self) -> Iterator[Line]:
+        """Lane n has the outputs of all basis vectors of first index n: core after core adds an index of each kind."""
+        plan, layer = self.plan, len(self.stages) - 1
+        config, formats, note = plan.config, plan.formats, f"{self.stages[-1].name} dense"
+        tt = self.stages[-1].layer
+        count, first_size = len(tt.inputs), tt.inputs[0]
+        one = config.word - 2
+        for first in range(0, first_size, config.lanes):
+            lanes = min(config.lanes, first_size - first)
+            core = self._orientation(layer, 0, True, False)
+            dims = [Dim("m", 0, tt.outputs[0], 0), Dim("r", 1, tt.ranks[0], 0)]
+            tensor = row_major(dims)
+            low, here = True, 0
+            levels = (
+                Level(lanes, a=1, w=core.strides[1]),
+                Level(),
+                *filled([Level(core.tiles, w=core.reduced, o=core.tile_cols)], OUTER_LEVELS),
+            )
+            yield Line(
+                Contract(
+                    a_base=0,
+                    w_base=core.row + first * core.strides[1],
+                    o_base=here,
+                    levels=levels,
+                    cols=core.tile_cols,
+                    last_cols=core.last_cols,
+                    col_stride=1,
+                    shift=shift_of(note, one, formats.weights, formats.dense),
+                    one=one,
+                    operand=Operand.IDENTITY,
+                ),
+                note,
+            )
+            for site in range(1, count):
+                result = self._dense_tensor(site)
+                there = config.lane_depth - words_of(result) if low else 0
+                yield Line(self._dense_step(site, tensor, result, here, there), note)
+                tensor, here, low = result, there, not low
+            rows = tt.input_count // first_size
+            for tile in range(self.dense.tiles):
+                cols = self.dense.last_cols if tile == self.dense.tiles - 1 else self.dense.tile_cols
+                gather = Gather(
+                    address=here + tile * self.dense.tile_cols,
+                    stride=tt.output_count,
+                    rows=rows,
+                    lanes=lanes,
+                    cols=cols,
+                    row=self.dense.row + tile * self.dense.units + first * rows,
+                )
+                yield Line(gather, note)
+
+    def _dense_tensor(self, site: int) -> Tensor:
+        """A lane's words once cores 0 to ``site`` are in: input indices, output indices, the bond."""
+        tt = self.stages[-1].layer
+        last = site == len(tt.inputs) - 1
+        inputs = [Dim("n", s, tt.inputs[s], 0) for s in range(1, site + 1)]
+        outputs = [Dim("m", s, tt.outputs[s], 0) for s in range(site + 1)]
+        return row_major([*inputs, *outputs, *([] if last else [Dim("r", site + 1, tt.ranks[site], 0)])])
+
+    def _dense_step(self, site: int, source: Tensor, result: Tensor, here: int, there: int) -> Contract:
+        formats = self.plan.formats
+        core = self._orientation(len(self.stages) - 1, site, True, False)
+        bond = find(source, "r", site)
+        places = {dim[:2]: dim for dim in source}
+        outer = [Level(d.size, a=places[d[:2]].stride, o=d.stride) for d in reversed(result) if d[:2] in places]
+        inner = find(result, "r", site + 1) if find(result, "r", site + 1).stride else find(result, "m", site)
+        n = find(result, "n", site)
+        tile = Level(core.tiles, w=core.reduced, o=core.tile_cols * inner.stride)
+        outer = merged([tile]) + merged([*outer, Level(n.size, w=core.strides[1], o=n.stride)])
+        reduction = filled([Level(bond.size, a=bond.stride, w=core.strides[0])], REDUCTION_LEVELS)
+        return Contract(
+            a_base=here,
+            w_base=core.row,
+            o_base=there,
+            levels=(*reduction, *filled(outer, OUTER_LEVELS)),
+            cols=core.tile_cols,
+            last_cols=core.last_cols,
+            col_stride=inner.stride,
+            shift=shift_of("dense", formats.dense, formats.weights, formats.dense),
+        )
+
+    # A group's forward
+
+    def forward(self) -> Block:
+        """The forward of the group at hand: z stays in the lanes, the outputs are the loss accumulator's base."""
+        plan, nodes = self.plan, []
+        source = Region(0, plan.network.inputs, in_batch=True)
+        for number, (stage, layout) in enumerate(zip(self.stages, plan.layout.layers, strict=True)):
+            last = number == len(self.stages) - 1
+            regions = self._forward_regions(layout, source)
+            moves = list(
+                layer_moves(
+                    plan.network,
+                    plan.config,
+                    plan.formats,
+                    number,
+                    layout,
+                    regions,
+                    share=1,
+                    activation=Activation.NONE,
+                )
+            )
+            if number:
+                moves[0] = replace(moves[0], contract=replace(moves[0].contract, operand=Operand.RELU))
+            if last:
+                final = moves[-1]
+                steps = {stream: step for stream, step in final.pass_steps.items() if stream != "o"}
+                moves[-1] = replace(final, contract=replace(final.contract, base=Base.KEEP), pass_steps=steps)
+            nodes += sliced(stage.name, layout.chain.slices, moves, None, loop_slices=True)
+            source = regions[-1]
+        return nodes
+
+    def _forward_regions(self, layout: LayerLayout, source: Region) -> list[Region]:
+        """Input, results between the contractions at alternating ends of what z leaves free, and the result."""
+        low, high = self.hidden_words, self.plan.config.lane_depth
+        sizes = [step.output_words for step in layout.chain.steps]
+        regions, to_low = [source], True
+        for words, before in zip(sizes[:-1], [0, *sizes], strict=False):
+            if words + before > high - low:
+                raise ValueError(
+                    f"the results between contractions take {words + before} words of a lane, {high - low} are free "
+                    f"beside {low} hidden units: take lower ranks, fewer units or a larger machine"
+                )
+            regions.append(Region(low if to_low else high - words, words))
+            to_low = not to_low
+        return [*regions, Region(0, sizes[-1])]
+
+    # A group's entries
+
+    def entries(self) -> Block:
+        """All words' losses of the group at hand."""
+        nodes: list[Line | Repeat] = []
+        for layer, stage in enumerate(self.stages):
+            for core in range(len(stage.layer.inputs)):
+                nodes += self._core_entries(layer, core)
+            if stage.layer.bias:
+                nodes += self._bias_entries(layer)
+        return nodes
+
+    def _source(self, layer: int) -> tuple[Tensor, bool, int]:
+        """A layer's input, whether it is in the batch memory, and its fraction bits."""
+        tensor = input_tensor(self.stages[layer].layer.inputs)
+        formats = self.plan.formats
+        return (tensor, True, formats.inputs) if layer == 0 else (tensor, False, formats.layers[layer - 1].output)
+
+    def _is_last(self, layer: int) -> bool:
+        return layer == len(self.stages) - 1
+
+    def _environment(self, layer: int, core: int) -> Environment:
+        config = self.plan.config
+        tensor, _, _ = self._source(layer)
+        room = config.lane_depth - self.hidden_words
+        return environments(
+            self.stages[layer].layer,
+            tensor,
+            core,
+            lambda site, left, right: self._orientation(layer, site, left, right),
+            config,
+            room=room,
+            upper=room if self._is_last(layer) else min(room, config.lane_bank),
+        )
+
+    def _core_entries(self, layer: int, core: int) -> Block:
+        found = self._environment(layer, core)
+        if not found.steps:
+            return self._single_core_entries(layer)
+        plan, stage, slots = self.plan, self.stages[layer], self._slots[layer][0][core]
+        source, in_batch, fraction = self._source(layer)
+        formats, last = plan.formats, self._is_last(layer)
+        note = f"{stage.name}.core{core}"
+        layer_format = formats.layers[layer]
+        result = layer_format.inner if last else layer_format.total - self._mu_bits
+        addresses = found.regions(self.hidden_words, plan.config.lane_depth)
+        lines = []
+        for number, (step, address) in enumerate(zip(found.steps, addresses, strict=True)):
+            ends, starts = number == len(found.steps) - 1, number == 0
+            wanted = result if ends else layer_format.inner
+            values: dict[str, int | bool] = {
+                "a_base": 0 if starts else addresses[number - 1],
+                "o_base": address,
+                "shift": shift_of(f"{note} environment", fraction, formats.weights, wanted),
+            }
+            if starts and in_batch:
+                values |= {"from_batch": True, "a_register": BATCH_REGISTER}
+            elif starts:
+                values |= {"operand": Operand.RELU, "a_register": TURN_REGISTER}
+            elif ends and found.parts > 1:
+                values["a_register"] = PART_REGISTER
+            lines.append(Line(step.contract(**values), f"{note} environment"))
+            fraction = wanted
+        # An environment times mu has the fraction bits of what it is added to.
+        entry = self._entry_contract(layer, core, found, addresses[-1], fraction if last else layer_format.total)
+        part_step = self._part_slots(found, slots)
+        turn = find(source, "n", core).stride
+        body = [lines[-1], Line(entry, note)]
+        inner: Block = body
+        if found.parts > 1:
+            moving = [
+                Line(Add(register=PART_REGISTER, value=found.part_step)),
+                Line(Add(register=SLOT_REGISTER, value=part_step)),
+            ]
+            inner = [Line(Set(register=PART_REGISTER, value=0)), Repeat(found.parts, (*body, *moving), f"{note} parts")]
+        register = BATCH_REGISTER if in_batch else TURN_REGISTER
+        back = slots.n - (found.parts * part_step if found.parts > 1 else 0)
+        turning_on = [Line(Add(register=register, value=turn)), Line(Add(register=SLOT_REGISTER, value=back))]
+        nodes: list[Line | Repeat] = [Line(Set(register=SLOT_REGISTER, value=slots.first))]
+        if not in_batch:
+            nodes.append(Line(Set(register=TURN_REGISTER, value=0)))
+        nodes.append(Repeat(found.turns, (*lines[:-1], *inner, *turning_on), f"{note} turns"))
+        if in_batch:
+            nodes.append(Line(Add(register=register, value=-turn * found.turns)))
+        return nodes
+
+    def _part_slots(self, found: Environment, slots: Slots) -> int:
+        """Slots from one part of the bond to the next."""
+        if found.parts == 1:
+            return 0
+        left = find(found.steps[-1].source, "r", found.core)
+        if left.stride:
+            return left.size * slots.left
+        return find(found.tensor, "r", found.core + 1).size * slots.right
+
+    def _entry_contract(self, layer: int, core: int, found: Environment, address: int, fraction: int) -> Contract:
+        """One slice of a core's entries: rows walk the outputs that an entry touches, tiles the entries."""
+        stage, slots, tensor = self.stages[layer], self._slots[layer][0][core], found.tensor
+        outputs = stage.layer.outputs
+        last = self._is_last(layer)
+        units = {site: math.prod(outputs[site + 1 :]) for site in range(len(outputs))}
+        others = [find(tensor, "m", site) for site in reversed(range(len(outputs))) if site != core]
+        left, right = find(tensor, "r", core), find(tensor, "r", core + 1)
+        entry = [(right, slots.right), (left, slots.left)]
+        if last:
+            rows = [Level(d.size, a=d.stride, w=units[d.site]) for d in others]
+            turns = [Level(d.size, a=d.stride, o=slot) for d, slot in entry]
+            turns.append(Level(outputs[core], w=units[core], o=slots.m))
+        else:
+            rows = [Level(d.size, a=units[d.site], w=units[d.site], b=d.stride) for d in others]
+            turns = [Level(d.size, b=d.stride, o=slot) for d, slot in entry]
+            turns.append(Level(outputs[core], a=units[core], w=units[core], o=slots.m))
+        values: dict[str, int] = {"a_base": address} if last else {"b_base": address - self.plan.config.lane_bank}
+        return self._difference(
+            layer,
+            merged(rows),
+            merged(turns),
+            fraction=fraction,
+            operand=Operand.WORD if last else Operand.DIFFERENCE,
+            o_register=SLOT_REGISTER,
+            **values,
+        )
+
+    def _difference(
+        self,
+        layer: int,
+        rows: Sequence[Level],
+        entries: Sequence[Level],
+        *,
+        fraction: int,
+        operand: Operand,
+        a_base: int = 0,
+        **values: int | bool,
+    ) -> Contract:
+        """A contraction of entries whose differences of outputs go to the loss."""
+        plan, last = self.plan, self._is_last(layer)
+        readout = self.units if last else self.dense
+        # An environment of the last layer is not yet times mu.
+        mu_bits = self._mu_bits if last else 0
+        loss_cycles = plan.network.outputs * plan.config.loss_lanes
+        tile = [Level(readout.tiles, w=readout.units)]
+        fields: dict[str, int | bool] = {
+            "a_base": a_base,
+            "w_base": readout.row,
+            "o_base": 0,
+            "cols": readout.tile_cols,
+            "last_cols": readout.last_cols,
+            "col_stride": 0,
+            "shift": shift_of("a difference", fraction, readout.fraction, plan.formats.loss - mu_bits),
+            "pace": -(-loss_cycles // readout.tiles),
+        }
+        levels = (*filled(rows, REDUCTION_LEVELS), *filled([*tile, *entries], OUTER_LEVELS))
+        return Contract(
+            **fields | values,
+            levels=levels,
+            operand=operand,
+            store=False,
+            to_loss=True,
+            base=Base.ADD,
+        )
+
+    def _single_core_entries(self, layer: int) -> Block:
+        """A layer of one core: an entry's environment is the input word itself."""
+        stage, slots = self.stages[layer], self._slots[layer][0][0]
+        _, in_batch, fraction = self._source(layer)
+        n, m = stage.layer.input_count, stage.layer.output_count
+        note = f"{stage.name}.core0"
+        if self._is_last(layer):
+            entries = merged([Level(n, a=1, o=slots.n), Level(m, w=1, o=slots.m)])
+            values = {"from_batch": True, "a_register": BATCH_REGISTER} if in_batch else {}
+            operand = Operand.WORD if in_batch else Operand.RELU
+            contract = self._difference(
+                layer, [Level()], entries, fraction=fraction, operand=operand, o_base=slots.first, **values
+            )
+            return [Line(contract, note)]
+        return self._copied_entries(layer, note)
+
+    def _copied_entries(self, layer: int, note: str) -> Block:
+        """A first layer of one core: inputs times mu are copied to the upper bank, as many as there is room for."""
+        plan, stage, slots = self.plan, self.stages[layer], self._slots[layer][0][0]
+        _, _, fraction = self._source(layer)
+        n, m = stage.layer.input_count, stage.layer.output_count
+        config = plan.config
+        result = plan.formats.layers[layer].total
+        part = math.gcd(n, 1 << (min(config.lane_bank, config.lane_depth - self.hidden_words).bit_length() - 1))
+        address = config.lane_depth - part
+        copy = Contract(
+            a_base=0,
+            from_batch=True,
+            a_register=BATCH_REGISTER,
+            # The first output has its one in column 0.
+            w_base=self.units.row,
+            o_base=address,
+            levels=(Level(), Level(), *filled([Level(part, a=1, o=1)], OUTER_LEVELS)),
+            cols=1,
+            last_cols=1,
+            col_stride=1,
+            shift=shift_of(f"{note} environment", fraction, plan.unit_fraction, result - self._mu_bits),
+        )
+        entries = merged([Level(part, b=1, o=slots.n), Level(m, a=1, w=1, o=slots.m)])
+        contract = self._difference(
+            layer,
+            [Level()],
+            entries,
+            fraction=result,
+            operand=Operand.DIFFERENCE,
+            b_base=address - config.lane_bank,
+            o_register=SLOT_REGISTER,
+        )
+        moving = [
+            Line(Add(register=BATCH_REGISTER, value=part)),
+            Line(Add(register=SLOT_REGISTER, value=part * slots.n)),
+        ]
+        return [
+            Line(Set(register=SLOT_REGISTER, value=slots.first)),
+            Repeat(n // part, (Line(copy, f"{note} environment"), Line(contract, note), *moving), f"{note} parts"),
+            Line(Add(register=BATCH_REGISTER, value=-n)),
+        ]
+
+    def _bias_entries(self, layer: int) -> Block:
+        """Biases: their environment is one."""
+        stage, slot = self.stages[layer], self._slots[layer][1]
+        make = self._last_bias if self._is_last(layer) else self._hidden_bias
+        lines = []
+        for run, words in bias_runs(self.plan, stage):
+            walk, entries, inner = walk_of(words), [], 1
+            for count, stride in walk:
+                entries.append((count, stride, inner))
+                inner *= count
+            lines.append(Line(make(layer, int(words[0]), entries, slot), f"{stage.name}.bias"))
+            slot += run.count
+        return lines
+
+    def _hidden_bias(self, layer: int, first: int, entries: Sequence[tuple[int, int, int]], slot: int) -> Contract:
+        total = self.plan.formats.layers[layer].total
+        if total < self._mu_bits:
+            raise ValueError(f"mu={self.mu} is less than the last bit of pre-activations of {total} fraction bits")
+        contract = self._difference(
+            layer,
+            [],
+            [Level(count, a=stride, w=stride, o=o) for count, stride, o in entries],
+            fraction=total,
+            operand=Operand.STEP,
+            a_base=first,
+            o_base=slot,
+            one=total - self._mu_bits,
+        )
+        return replace(contract, w_base=contract.w_base + first)
+
+    def _last_bias(self, layer: int, first: int, entries: Sequence[tuple[int, int, int]], slot: int) -> Contract:
+        """The bias row is that of the output in the unit matrix; the only other row holds zeros and meets any word."""
+        units, wanted = self.units, self.plan.formats.loss - self._mu_bits
+        one = max(0, wanted - units.fraction)
+        contract = self._difference(
+            layer,
+            [],
+            [Level(count, b=stride, o=o) for count, stride, o in entries],
+            fraction=one,
+            operand=Operand.WORD,
+            o_base=slot,
+            bias=True,
+            one=one,
+            b_base=units.row + first,
+        )
+        levels = list(contract.levels)
+        levels[REDUCTION_LEVELS] = Level(units.tiles, b=units.units)
+        return replace(contract, w_base=units.row + units.units * units.tiles, levels=tuple(levels))
+
+    @property
+    def _mu_bits(self) -> int:
+        """mu is 2 to the minus this."""
+        return -(math.frexp(self.mu)[1] - 1)
+
+    # A step
+
+    def group(self) -> Block:
+        """All that a group of samples needs, and the registers on to the next group."""
+        plan = self.plan
+        loss = replace(plan.loss(), groups=1, accumulate=True, target_register=TARGET_REGISTER)
+        targets = plan.config.lanes * (plan.network.outputs if plan.network.loss == "squared_error" else 1)
+        return [
+            Line(loss),
+            *self.forward(),
+            *self.entries(),
+            Line(Add(register=BATCH_REGISTER, value=plan.network.inputs)),
+            Line(Add(register=TARGET_REGISTER, value=targets)),
+        ]
+
+    def evaluation(self) -> Block:
+        """The losses of a batch: every slot holds that of the weights with one word moved by mu."""
+        zero = [Line(Set(register=register, value=0)) for register in (BATCH_REGISTER, TARGET_REGISTER)]
+        return [*self.forming(), *zero, Repeat(self.plan.groups, tuple(self.group()), "groups")]

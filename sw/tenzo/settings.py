@@ -1,0 +1,85 @@
+"""How a network is trained: estimator, optimiser and their numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+
+from tenzo_hw.config import COEFFICIENT_FRACTION
+
+ESTIMATORS = ("rge", "cge", "incremental-cge")
+#: Those that move one word at a time, and need no directions.
+COORDINATE_ESTIMATORS = ("cge", "incremental-cge")
+OPTIMISERS = ("momentum", "sign")
+SCHEDULES = ("constant", "linear")
+_KINDS = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "text"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a network is trained. Raises ``ValueError`` with what is allowed.
+
+    With coefficients c_i of the queries' directions x_i, a step does m := (1 - 2**-momentum) m + 1/N sum c_i x_i; of
+    coordinates, m := (1 - 2**-momentum) m + c. It moves the weights by -rate m, or by -rate sign(m).
+    """
+
+    estimator: str = "rge"
+    """``rge``: random directions over all weights. ``cge``: one weight after the other. ``incremental-cge``: the same
+    differences from the parts of a forward that a weight changes, for the last two layers."""
+    optimiser: str = "momentum"
+    """``momentum`` moves by the momentum, ``sign`` by its sign."""
+    queries: int = 16
+    """N: random directions a step."""
+    two_sided: bool = True
+    """Compare the losses on both sides of the weights; else each with the loss at the weights, as coordinates do."""
+    mu: float = 0.125
+    """Size of a perturbation, a power of two."""
+    rate: float = 0.01
+    schedule: str = "linear"
+    """``linear``: the rate goes to 0 over the run. ``constant``: it stays."""
+    momentum: int = 3
+    """The momentum keeps 1 - 2**-momentum of itself in a step; 0 is none."""
+    normalise: bool = True
+    """c_i is the loss difference over a running mean of its magnitude; else over the distance: the slope itself."""
+    clip: float = 3.0
+    """Largest magnitude of a coefficient (``normalise``); else of a difference of mean losses, and of a coordinate's
+    slope."""
+    weight_decay: int = 0
+    """Weights lose 2**-weight_decay of themselves in a step; 0 is off."""
+
+    def __post_init__(self) -> None:
+        def require(ok: bool, name: str, allowed: str) -> None:
+            if not ok:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not possible: {allowed}")
+
+        for item in fields(self):
+            value, kind = getattr(self, item.name), type(item.default)
+            accepted, said = _KINDS[kind]
+            # Python takes True for a whole number.
+            require(isinstance(value, accepted) and isinstance(value, bool) == (kind is bool), item.name, said)
+        require(self.queries >= 1, "queries", "1 or more")
+        require(self.estimator in ESTIMATORS, "estimator", " or ".join(ESTIMATORS))
+        require(self.optimiser in OPTIMISERS, "optimiser", " or ".join(OPTIMISERS))
+        require(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
+        require(self.mu > 0 and math.frexp(self.mu)[0] == 0.5, "mu", "a power of two, such as 0.125")
+        require(0 < self.rate < math.inf, "rate", "more than 0")
+        require(0 <= self.momentum <= 31, "momentum", "0 (none) to 31; 3 keeps 7/8")
+        require(0 <= self.weight_decay <= 31, "weight_decay", "0 (off) to 31")
+        highest = ((1 << 16) - 1) / (1 << COEFFICIENT_FRACTION)
+        require(1 / (1 << COEFFICIENT_FRACTION) <= self.clip <= highest, "clip", f"0.004 to {highest:.0f}")
+
+    @property
+    def coordinates(self) -> bool:
+        """Whether one weight is moved at a time."""
+        return self.estimator in COORDINATE_ESTIMATORS
+
+    @property
+    def directions(self) -> int:
+        """Forward passes of a batch for the random directions of one step or tensor."""
+        return 2 * self.queries if self.two_sided else self.queries + 1

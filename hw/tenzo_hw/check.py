@@ -45,8 +45,10 @@ def refusal(instruction: Instruction, config: Config) -> tuple[Fault, str] | Non
         for number, level in enumerate(instruction.levels):
             if level.count < 1:
                 return Fault.RANGE, f"level {number} has a count of {level.count}; 1 or more are allowed"
-        if instruction.operand != Operand.WORD and (instruction.from_batch or instruction.bias):
-            return Fault.RANGE, f"the operand {instruction.operand.name} goes with neither from_batch nor bias"
+        if instruction.operand != Operand.WORD and instruction.from_batch:
+            return Fault.RANGE, f"the operand {instruction.operand.name} does not go with from_batch"
+        if instruction.operand not in (Operand.WORD, Operand.RELU) and instruction.bias:
+            return Fault.RANGE, f"the operand {instruction.operand.name} does not go with bias"
         tables = Activation.TABLE0 + config.tables - 1
         return (
             outside("cols", 1, config.columns)
@@ -99,8 +101,9 @@ class _Access(NamedTuple):
 
 def _accesses(instruction: Instruction, config: Config) -> list[_Access]:
     if isinstance(instruction, Gather):
-        stride = (instruction.stride + WRAP // 2) % WRAP - WRAP // 2
-        low, high = reach([Level(instruction.cols, a=1), Level(instruction.rows, a=stride)], "a")
+        counts, strides = (instruction.cols, instruction.rows), (instruction.col_stride, instruction.stride)
+        signed = [(stride + WRAP // 2) % WRAP - WRAP // 2 for stride in strides]
+        low, high = reach([Level(count, a=stride) for count, stride in zip(counts, signed, strict=True)], "a")
         rows = instruction.lanes * instruction.rows
         return [
             _Access("reads words of", "the lane memory", "address", low, high, config.lane_depth),

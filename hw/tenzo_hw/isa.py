@@ -289,7 +289,7 @@ class Contract(Instruction):
     b_base: int = 0
     """Engine row of the first bias; with ``operand`` DIFFERENCE the address of the first e in the upper bank."""
     operand: Operand = Operand.WORD
-    """What the weights are multiplied with; only WORD goes with ``from_batch`` and ``bias``."""
+    """What the weights are multiplied with; only WORD goes with ``from_batch``, only it and RELU with ``bias``."""
     base: Base = Base.NONE
     """With ``to_loss``: whether the outputs are kept, or are differences that the kept ones are added to. With ADD
     nothing is stored, and the output address of a group's first result is the number of its loss slot."""

@@ -308,7 +308,8 @@ class Sequencer(wiring.Component):
                 Contract,
                 2,
                 Fault.RANGE,
-                (operand != Operand.WORD) & (kept(Contract, "from_batch") | kept(Contract, "bias")),
+                ((operand != Operand.WORD) & kept(Contract, "from_batch"))
+                | ((operand != Operand.WORD) & (operand != Operand.RELU) & kept(Contract, "bias")),
             ),
             (Contract, 2, Fault.RANGE, operand > max(Operand)),
             (Contract, 2, Fault.RANGE, arrived(Contract, "base") > max(Base)),

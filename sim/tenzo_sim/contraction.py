@@ -27,7 +27,7 @@ _NO_FUNCTION, _RECTIFIED, _TABLE0 = (int(Activation.NONE), int(Activation.RELU),
 
 
 class _Machine(NamedTuple):
-    """What the loops need of a machine: memories, widths, and room for the rows and sums of a tile."""
+    """What the loops need of a machine: memories, widths, and room for what they work at."""
 
     lanes: np.ndarray
     effective: np.ndarray
@@ -36,17 +36,21 @@ class _Machine(NamedTuple):
     output_word: int
     accumulator: int
     table_bits: int
-    operands: np.ndarray
     rows: np.ndarray
+    """int64[_ROWS, 3]: activation, weight and environment address."""
+    operands: np.ndarray
+    """int32[_ROWS, L]."""
     sums: np.ndarray
+    """Of a tile, int64[C, L], and so are its results and outcomes."""
     results: np.ndarray
-    wides: np.ndarray
+    wide: np.ndarray
 
 
 class _Job(NamedTuple):
-    """A contraction without its bases. Levels: int64[6, 5] of count and strides a, w, o, b, innermost first."""
+    """A contraction without its bases."""
 
     levels: np.ndarray
+    """int64[6, 5]: count and strides a, w, o, b, innermost first."""
     cols: int
     last_cols: int
     tile_level: int
@@ -64,44 +68,41 @@ class _Job(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _fetch(
-    kind: int, one: int, high: int, source: np.ndarray, lanes: np.ndarray, a: int, b: int, operands: np.ndarray, row: int
-) -> bool:
-    """Operands of all lanes for one row; False when an address is outside of its memory."""
-    bank = lanes.shape[0] // 2
-    if a >= (bank if kind in (_DIFFERENCE, _STEP) else source.shape[0]):
-        return False
+    kind: int, one: int, high: int, source: np.ndarray, upper: np.ndarray, rows: np.ndarray, operands: np.ndarray
+) -> None:
+    """Operands of all lanes for rows int64[n, 3] of activation, weight and environment addresses."""
+    lanes = operands.shape[1]
     if kind == _WORD:
-        for lane in range(lanes.shape[1]):
-            operands[row, lane] = source[a, lane]
+        for row in range(len(rows)):
+            for lane in range(lanes):
+                operands[row, lane] = source[rows[row, 0], lane]
     elif kind == _RELU:
-        for lane in range(lanes.shape[1]):
-            operands[row, lane] = max(source[a, lane], 0)
+        for row in range(len(rows)):
+            for lane in range(lanes):
+                operands[row, lane] = max(source[rows[row, 0], lane], 0)
     elif kind == _IDENTITY:
-        for lane in range(lanes.shape[1]):
-            operands[row, lane] = one if lane == a else 0
+        for row in range(len(rows)):
+            for lane in range(lanes):
+                operands[row, lane] = one if lane == rows[row, 0] else 0
     elif kind == _STEP:
-        for lane in range(lanes.shape[1]):
-            z = lanes[a, lane]
-            operands[row, lane] = min(max(z + one, 0), high) - max(z, 0)
+        for row in range(len(rows)):
+            for lane in range(lanes):
+                z = source[rows[row, 0], lane]
+                operands[row, lane] = min(max(z + one, 0), high) - max(z, 0)
     else:
-        if b >= bank:
-            return False
-        for lane in range(lanes.shape[1]):
-            z = lanes[a, lane]
-            operands[row, lane] = min(max(z + lanes[bank + b, lane], 0), high) - max(z, 0)
-    return True
+        for row in range(len(rows)):
+            a, b = rows[row, 0], rows[row, 2]
+            for lane in range(lanes):
+                z = source[a, lane]
+                operands[row, lane] = min(max(z + upper[b, lane], 0), high) - max(z, 0)
 
 
 @njit(cache=True, nogil=True)
-def _multiply(
-    operands: np.ndarray, weights: np.ndarray, row_of: np.ndarray, rows: int, sums: np.ndarray, cols: int
-) -> None:
-    """Adds the products of the first ``rows`` operands and their rows of weights to the sums."""
-    # What is missing to a whole turn of the loop is 0.
-    for row in range(rows, -(-rows // _UNROLLED) * _UNROLLED):
-        operands[row] = 0
-    for row in range(0, rows, _UNROLLED):
-        r0, r1, r2, r3 = row_of[row], row_of[row + 1], row_of[row + 2], row_of[row + 3]
+def _multiply(rows: np.ndarray, operands: np.ndarray, weights: np.ndarray, sums: np.ndarray, cols: int) -> None:
+    """Adds the products of operands and weights of ``rows`` to the sums of a tile."""
+    count = len(rows) // _UNROLLED * _UNROLLED
+    for row in range(0, count, _UNROLLED):
+        r0, r1, r2, r3 = rows[row, 1], rows[row + 1, 1], rows[row + 2, 1], rows[row + 3, 1]
         for column in range(cols):
             w0, w1 = np.int32(weights[r0, column]), np.int32(weights[r1, column])
             w2, w3 = np.int32(weights[r2, column]), np.int32(weights[r3, column])
@@ -109,6 +110,11 @@ def _multiply(
                 sums[column, lane] += (operands[row, lane] * w0 + operands[row + 1, lane] * w1) + (
                     operands[row + 2, lane] * w2 + operands[row + 3, lane] * w3
                 )
+    for row in range(count, len(rows)):
+        for column in range(cols):
+            weight = np.int32(weights[rows[row, 1], column])
+            for lane in range(sums.shape[1]):
+                sums[column, lane] += operands[row, lane] * weight
 
 
 @njit(cache=True, nogil=True)
@@ -118,13 +124,36 @@ def _saturate(value: int, bits: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(y: int, word: int, table_bits: int, tables: np.ndarray, table: int) -> int:
+def _interpolate(machine: _Machine, table: int, y: int) -> int:
     """The table function of a saturated sum."""
-    fraction_bits = word - table_bits
-    entry = (y >> fraction_bits) + (1 << (table_bits - 1))
-    step = tables[table, entry, 1] * (y & ((1 << fraction_bits) - 1))
+    fraction_bits = machine.word - machine.table_bits
+    entry = (y >> fraction_bits) + (1 << (machine.table_bits - 1))
+    step = machine.tables[table, entry, 1] * (y & ((1 << fraction_bits) - 1))
     rounded = (step + ((1 << fraction_bits) >> 1)) >> fraction_bits
-    return _saturate(tables[table, entry, 0] + rounded, word)
+    return _saturate(machine.tables[table, entry, 0] + rounded, machine.word)
+
+
+@njit(cache=True, nogil=True)
+def _finish(machine: _Machine, job: _Job, cols: int) -> None:
+    """The epilogue: results and outcomes of a tile's sums."""
+    sums, results, wide = machine.sums, machine.results, machine.wide
+    half = 1 << (machine.accumulator - 1)
+    rounding = (1 << (job.shift - 1)) if job.shift else 0
+    for column in range(cols):
+        for lane in range(sums.shape[1]):
+            total = ((sums[column, lane] + half) & (2 * half - 1)) - half
+            shifted = (total + rounding) >> job.shift
+            results[column, lane] = _saturate(shifted, machine.word)
+            wide[column, lane] = _saturate(shifted, machine.output_word)
+    if job.activation == _RECTIFIED:
+        for column in range(cols):
+            for lane in range(sums.shape[1]):
+                results[column, lane] = wide[column, lane] = max(results[column, lane], 0)
+    elif job.activation >= _TABLE0:
+        for column in range(cols):
+            for lane in range(sums.shape[1]):
+                value = _interpolate(machine, job.activation - _TABLE0, results[column, lane])
+                results[column, lane] = wide[column, lane] = value
 
 
 @njit(cache=True, nogil=True)
@@ -132,26 +161,23 @@ def _contract(
     machine: _Machine,
     job: _Job,
     source: np.ndarray,
-    a_base: int,
-    w_base: int,
-    o_base: int,
-    b_base: int,
+    bases: tuple[int, int, int, int],
     outcomes: np.ndarray,
     slots: np.ndarray,
 ) -> bool:
     """Does a contraction; False when an address is outside of its memory: what came before is written."""
-    levels, lanes, effective = job.levels, machine.lanes, machine.effective
-    operands, row_of, sums = machine.operands, machine.rows, machine.sums
-    results, wides = machine.results, machine.wides
+    levels, lanes, weights = job.levels, machine.lanes, machine.effective
+    rows, operands, sums, results, wide = machine.rows, machine.operands, machine.sums, machine.results, machine.wide
+    upper = lanes[len(lanes) // 2 :]
     high = (1 << (machine.word - 1)) - 1
-    half = 1 << (machine.accumulator - 1)
-    rounding = (1 << (job.shift - 1)) if job.shift else 0
+    a_words = len(upper) if job.operand in (_DIFFERENCE, _STEP) else len(source)
+    b_words = len(upper) if job.operand == _DIFFERENCE else _ADDRESS_MASK + 1
     tiles = 1
     for level in range(REDUCTION_LEVELS, REDUCTION_LEVELS + OUTER_LEVELS):
         tiles *= levels[level, 0]
     drained = 0
     for tile in range(tiles):
-        a, w, o, b = a_base, w_base, o_base, b_base
+        a, w, o, b = bases
         cols = job.cols
         turns = tile
         for level in range(REDUCTION_LEVELS, REDUCTION_LEVELS + OUTER_LEVELS):
@@ -163,55 +189,45 @@ def _contract(
             if level == REDUCTION_LEVELS + job.tile_level and turn == levels[level, 0] - 1:
                 cols = job.last_cols
 
-        sums[:cols] = 0
-        rows = 0
+        for column in range(cols):
+            for lane in range(sums.shape[1]):
+                sums[column, lane] = 0
         if job.bias:
-            at = b & _ADDRESS_MASK
-            if at >= effective.shape[0]:
+            row = b & _ADDRESS_MASK
+            if row >= len(weights):
                 return False
-            operands[0] = job.one
-            row_of[0] = at
-            rows = 1
+            for column in range(cols):
+                for lane in range(sums.shape[1]):
+                    sums[column, lane] = job.one * weights[row, column]
+        count = 0
         for outer in range(levels[1, 0]):
             for inner in range(levels[0, 0]):
                 row_a = (a + outer * levels[1, 1] + inner * levels[0, 1]) & _ADDRESS_MASK
                 row_w = (w + outer * levels[1, 2] + inner * levels[0, 2]) & _ADDRESS_MASK
                 row_b = (b + outer * levels[1, 4] + inner * levels[0, 4]) & _ADDRESS_MASK
-                if row_w >= effective.shape[0] or not _fetch(
-                    job.operand, job.one, high, source, lanes, row_a, row_b, operands, rows
-                ):
+                if row_a >= a_words or row_w >= len(weights) or row_b >= b_words:
                     return False
-                row_of[rows] = row_w
-                rows += 1
-                if rows == _ROWS:
-                    _multiply(operands, effective, row_of, rows, sums, cols)
-                    rows = 0
-        _multiply(operands, effective, row_of, rows, sums, cols)
+                rows[count, 0], rows[count, 1], rows[count, 2] = row_a, row_w, row_b
+                count += 1
+                if count == _ROWS:
+                    _fetch(job.operand, job.one, high, source, upper, rows, operands)
+                    _multiply(rows, operands, weights, sums, cols)
+                    count = 0
+        _fetch(job.operand, job.one, high, source, upper, rows[:count], operands)
+        _multiply(rows[:count], operands, weights, sums, cols)
 
+        _finish(machine, job, cols)
         for column in range(cols):
             address = (o + column * job.col_stride) & _ADDRESS_MASK
             if address >= job.output_words:
                 return False
-            for lane in range(sums.shape[1]):
-                total = ((sums[column, lane] + half) & (2 * half - 1)) - half
-                wide = (total + rounding) >> job.shift
-                results[lane] = _saturate(wide, machine.word)
-                wides[lane] = _saturate(wide, machine.output_word)
-            if job.activation == _RECTIFIED:
-                for lane in range(sums.shape[1]):
-                    results[lane] = wides[lane] = max(results[lane], 0)
-            elif job.activation >= _TABLE0:
-                table = job.activation - _TABLE0
-                for lane in range(sums.shape[1]):
-                    value = _interpolate(results[lane], machine.word, machine.table_bits, machine.tables, table)
-                    results[lane] = wides[lane] = value
             if job.store:
-                for lane in range(sums.shape[1]):
-                    lanes[address, lane] = results[lane]
+                for lane in range(lanes.shape[1]):
+                    lanes[address, lane] = results[column, lane]
             if job.to_loss:
                 slots[drained] = address
-                for lane in range(sums.shape[1]):
-                    outcomes[drained, lane] = wides[lane]
+                for lane in range(lanes.shape[1]):
+                    outcomes[drained, lane] = wide[column, lane]
                 drained += 1
     return True
 
@@ -259,10 +275,12 @@ class Contraction:
             self._machine,
             self._job,
             self._batch[half] if contract.from_batch else self._machine.lanes,
-            contract.a_base + registers[contract.a_register],
-            contract.w_base + registers[contract.w_register],
-            contract.o_base + registers[contract.o_register],
-            contract.b_base + registers[contract.b_register],
+            (
+                contract.a_base + registers[contract.a_register],
+                contract.w_base + registers[contract.w_register],
+                contract.o_base + registers[contract.o_register],
+                contract.b_base + registers[contract.b_register],
+            ),
             self.outcomes,
             self.slots,
         )
@@ -282,12 +300,11 @@ class Engine:
             config.output_word,
             config.accumulator,
             config.table_bits,
-            # Words and operands have at most 18 bits, and a product of two 32-bit numbers is one instruction.
+            np.zeros((_ROWS, 3), np.int64),
             np.zeros((_ROWS, config.lanes), np.int32),
-            np.zeros(_ROWS, np.int64),
             np.zeros((config.columns, config.lanes), np.int64),
-            np.zeros(config.lanes, np.int64),
-            np.zeros(config.lanes, np.int64),
+            np.zeros((config.columns, config.lanes), np.int64),
+            np.zeros((config.columns, config.lanes), np.int64),
         )
 
     def contraction(self, contract: Contract) -> Contraction:

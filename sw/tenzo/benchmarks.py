@@ -85,7 +85,7 @@ def utilisation(recipes: Path, device: str) -> Result:
         estimated = trainer.estimate(1)
         layers = {use.name: use.utilisation for use in trainer.plan.layer_uses()}
         rows += [[name, layer, "", f"{share:.1%}"] for layer, share in layers.items()]
-        macs = trainer.plan.macs * trainer.settings.evaluations
+        macs = trainer.step_macs
         whole = macs / (first * recipe.machine.multipliers)
         rows.append([name, "whole step", f"{first:,}", f"{whole:.1%}"])
         values[name] = {

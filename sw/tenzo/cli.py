@@ -57,6 +57,10 @@ DeviceName = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
 Source = Annotated[Path, typer.Argument(help="A recipe (TOML) or a run's folder.", show_default=False)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Another value of the recipe, such as settings.estimator=rge; may be given again."),
+]
 Samples = Annotated[
     Path | None,
     typer.Option("--data", help="Samples of your own: rows of inputs in a CSV file, or x in an NPZ file; no labels."),
@@ -68,6 +72,8 @@ def train(
     recipe: Annotated[
         Path | None, typer.Option(help="What to train: a TOML file, such as recipes/digits.toml.")
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Instead of --recipe: recipes/NAME.toml.")] = None,
+    changes: Changes = None,
     run: Annotated[Path | None, typer.Option(help="Folder for the run; default runs/NAME.")] = None,
     device: DeviceName = "model",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -81,17 +87,17 @@ def train(
     from .recipe import Recipe
     from .run import Run
 
-    if (recipe is None) == (resume is None):
-        raise ValueError("give either --recipe FILE, to train anew, or --resume FOLDER, to go on with a run")
+    if sum(source is not None for source in (recipe, dataset, resume)) != 1:
+        raise ValueError(
+            "give one of --recipe FILE or --dataset NAME, to train anew, or --resume FOLDER, to go on with a run"
+        )
     if resume is not None:
-        if seed is not None or steps is not None or run is not None or overwrite:
+        if seed is not None or steps is not None or run is not None or overwrite or changes:
             raise ValueError("a run that is resumed keeps its recipe and folder: leave the other options away")
         this = Run.open(resume)
     else:
-        assert recipe is not None
-        wanted = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
-        loaded = Recipe.load(recipe)
-        loaded = Recipe.of(loaded.model_dump(mode="json") | wanted, "the command line")
+        wanted = [f"{name}={value}" for name, value in (("seed", seed), ("steps", steps)) if value is not None]
+        loaded = Recipe.load(recipe or Path("recipes") / f"{dataset}.toml").changed([*(changes or []), *wanted])
         this = Run.create(run or Path("runs") / loaded.name, loaded, device, overwrite=overwrite)
     # What is wrong is refused before a folder is made or a simulator built.
     this.check()
@@ -194,12 +200,13 @@ def evaluate(run: RunFolder, device: DeviceName = "model", json_file: Json = Non
 @app.command()
 def estimate(
     source: Source,
+    changes: Changes = None,
     clock: Annotated[float | None, typer.Option(min=0.001, help="Clock in MHz instead of the recipe's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     json_file: Json = None,
 ) -> None:
     """Tell the exact cycles of a training run without simulating it."""
-    recipe = _recipe(source)
+    recipe = _recipe(source).changed(changes or [])
     trainer = recipe.trainer()
     mhz, count = clock or recipe.clock_mhz, steps or recipe.steps
     cycles = trainer.estimate(count)
@@ -213,12 +220,14 @@ def estimate(
             (f"{count:,} steps at {mhz:g} MHz", f"{cycles / mhz / 1e6:,.1f} s"),
         ],
     )
+    console.print(_parts_table(recipe.name, trainer))
     _write_json(
         json_file,
         {
             "steps": count,
             "cycles": {"total": cycles, "step": trainer.step_cycles},
             "utilisation": {"step": trainer.step_utilisation},
+            "parts": [part._asdict() for part in trainer.parts()],
             "clock": {"mhz": mhz, "step_us": trainer.step_cycles / mhz, "total_s": cycles / mhz / 1e6},
         },
     )
@@ -227,11 +236,12 @@ def estimate(
 @app.command()
 def plan(
     source: Source,
+    changes: Changes = None,
     listing: Annotated[bool, typer.Option(help="Print the program of a step.")] = True,
     json_file: Json = None,
 ) -> None:
-    """Show how a network runs: the program of a step and what each layer costs."""
-    recipe = _recipe(source)
+    """Show how a network runs: the program of a step, where its cycles go, and what each layer costs."""
+    recipe = _recipe(source).changed(changes or [])
     trainer = recipe.trainer()
     planned = trainer.plan
     if listing:
@@ -246,6 +256,7 @@ def plan(
         table.add_row(use.name, *cells, f"{use.utilisation:.1%}")
         layers.append(use._asdict() | {"weights": stage.layer.parameters, "order": list(layer.chain.order)})
     console.print(table)
+    console.print(_parts_table(recipe.name, trainer))
     rows, words = planned.rows, len(trainer.training_program.words)
     facts = [
         ("weight rows", f"{rows:,} of {recipe.machine.weight_rows:,}"),
@@ -388,6 +399,18 @@ def _dataset(run: Any) -> Any:
     dataset = run.recipe.dataset.load(run.recipe.seed)
     run.recipe.check(dataset)
     return dataset
+
+
+def _parts_table(name: str, trainer: Any) -> Table:
+    """Where the cycles of a step go."""
+    table = Table(title=f"{name}: one step of {trainer.plan.batch} samples")
+    for title in ("part", "cycles", "share", "useful MACs", "utilisation"):
+        table.add_column(title, justify="left" if title == "part" else "right")
+    for part in trainer.parts():
+        share, useful = part.cycles / trainer.step_cycles, part.macs / trainer.plan.config.multipliers
+        utilisation = f"{useful / part.cycles:.1%}" if part.cycles else ""
+        table.add_row(part.name, f"{part.cycles:,}", f"{share:.1%}", f"{part.macs:,}", utilisation)
+    return table
 
 
 def _print_facts(title: str, facts: list[tuple[str, str]]) -> None:

@@ -203,7 +203,7 @@ class Incremental:
         """The contractions and gathers that form the orientations and the dense form from this step's weights."""
         lines: list[Line] = []
         for (layer, core, _, _), target in self._formed[0].items():
-            note = f"{self.stages[layer].name}.core{core} turned"
+            note = f"forming {self.stages[layer].name}.core{core} turned"
             lines += turning(self._orientations[layer][core], target, self.plan.config, note)
         if self._forms_dense(len(self.stages) - 1):
             lines += self._dense_lines()
@@ -212,7 +212,7 @@ class Incremental:
     def _dense_lines(self) -> Iterator[Line]:
         """Lane n has the outputs of all basis vectors of first index n: core after core adds an index of each kind."""
         plan, layer = self.plan, len(self.stages) - 1
-        config, formats, note = plan.config, plan.formats, f"{self.stages[-1].name} dense"
+        config, formats, note = plan.config, plan.formats, f"forming {self.stages[-1].name} dense"
         tt = self.stages[-1].layer
         count, first_size = len(tt.inputs), tt.inputs[0]
         one = config.word - 2
@@ -317,7 +317,8 @@ class Incremental:
                 final = moves[-1]
                 steps = {stream: step for stream, step in final.pass_steps.items() if stream != "o"}
                 moves[-1] = replace(final, contract=replace(final.contract, base=Base.KEEP), pass_steps=steps)
-            nodes += sliced(stage.name, layout.chain.slices, moves, None, loop_slices=True)
+            moves = [replace(move, note=f"forward {move.note}") for move in moves]
+            nodes += sliced(f"forward {stage.name}", layout.chain.slices, moves, None, loop_slices=True)
             source = regions[-1]
         return nodes
 
@@ -397,13 +398,13 @@ class Incremental:
                 values |= {"operand": Operand.RELU, "a_register": TURN_REGISTER}
             elif ends and found.parts > 1:
                 values["a_register"] = PART_REGISTER
-            lines.append(Line(step.contract(**values), f"{note} environment"))
+            lines.append(Line(step.contract(**values), f"environments {note}"))
             fraction = wanted
         # An environment times mu has the fraction bits of what it is added to.
         entry = self._entry_contract(layer, core, found, addresses[-1], fraction if last else layer_format.total)
         part_step = self._part_slots(found, slots)
         turn = find(source, "n", core).stride
-        body = [lines[-1], Line(entry, note)]
+        body = [lines[-1], Line(entry, f"entries {note}")]
         inner: Block = body
         if found.parts > 1:
             moving = [
@@ -510,7 +511,7 @@ class Incremental:
             contract = self._difference(
                 layer, [Level()], entries, fraction=fraction, operand=operand, o_base=slots.first, **values
             )
-            return [Line(contract, note)]
+            return [Line(contract, f"entries {note}")]
         return self._copied_entries(layer, note)
 
     def _copied_entries(self, layer: int, note: str) -> Block:
@@ -551,7 +552,11 @@ class Incremental:
         ]
         return [
             Line(Set(register=SLOT_REGISTER, value=slots.first)),
-            Repeat(n // part, (Line(copy, f"{note} environment"), Line(contract, note), *moving), f"{note} parts"),
+            Repeat(
+                n // part,
+                (Line(copy, f"environments {note}"), Line(contract, f"entries {note}"), *moving),
+                f"{note} parts",
+            ),
             Line(Add(register=BATCH_REGISTER, value=-n)),
         ]
 
@@ -565,7 +570,7 @@ class Incremental:
             for count, stride in walk:
                 entries.append((count, stride, inner))
                 inner *= count
-            lines.append(Line(make(layer, int(words[0]), entries, slot), f"{stage.name}.bias"))
+            lines.append(Line(make(layer, int(words[0]), entries, slot), f"entries {stage.name}.bias"))
             slot += run.count
         return lines
 

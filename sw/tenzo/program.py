@@ -20,6 +20,11 @@ class Line:
     instruction: Instruction
     note: str = ""
 
+    @property
+    def part(self) -> str:
+        """The part of a step that it belongs to: the first word of the note."""
+        return self.note.partition(" ")[0]
+
     def waiting(self, wait: Wait) -> Line:
         """The same with these units to wait for as well."""
         instruction: Any = self.instruction

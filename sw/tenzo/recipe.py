@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from tenzo_hw.config import Config, preset
 
 from . import datasets
@@ -17,7 +17,7 @@ from .datasets import Dataset
 from .device import Device
 from .formats import Formats
 from .network import Network
-from .settings import Settings
+from .settings import Hybrid, Settings
 from .trainer import Trainer
 
 Made = TypeVar("Made")
@@ -88,6 +88,16 @@ class Data(BaseModel):
         return dataset.standardised() if self.standardise else dataset
 
 
+class Switch(BaseModel):
+    """When a hybrid run goes from its coarse to its fine settings: at a step, or on a plateau of the loss."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int | None = None
+    patience: int | None = None
+    """Chunks of steps without a gain."""
+
+
 class Recipe(BaseModel):
     """Everything that decides a run, down to its last bit."""
 
@@ -101,6 +111,9 @@ class Recipe(BaseModel):
     formats: Words | None = None
     """Binary points; left out: those of ``Formats.default``."""
     settings: How = Settings()
+    fine: How | None = None
+    """Settings of the fine phase of a hybrid run, whose coarse phase has ``settings``; ``switch`` says when."""
+    switch: Switch | None = None
     batch: Annotated[int, Field(ge=1)] = 64
     steps: Annotated[int, Field(ge=1)] = 1000
     seed: Annotated[int, Field(ge=0)] = 0
@@ -128,6 +141,27 @@ class Recipe(BaseModel):
             where = ".".join(str(part) for part in first["loc"])
             raise ValueError(f"{source}, {where or 'recipe'}: {_said(first)}") from None
 
+    def changed(self, changes: Sequence[str]) -> Recipe:
+        """The recipe with some values replaced, each given as ``table.name=value``, the value as TOML writes it.
+
+        Raises ``ValueError`` when a change cannot be read or the recipe does not allow it.
+        """
+        document = self.model_dump(mode="json")
+        for change in changes:
+            key, equals, text = change.partition("=")
+            *tables, name = key.strip().split(".")
+            if not equals or not name:
+                raise ValueError(f"{change!r} is no change of a recipe: give name=value, such as settings.rate=0.02")
+            table = document
+            for part in tables:
+                if table.get(part) is None:
+                    table[part] = {}
+                table = table[part]
+                if not isinstance(table, dict):
+                    raise ValueError(f"{change!r} is no change of a recipe: {part} has no values of its own")
+            table[name] = _toml_value(text)
+        return Recipe.of(document, "the command line")
+
     def check(self, dataset: Dataset) -> None:
         """Raises ``ValueError`` when the samples are not what the network takes and gives."""
         network = self.network
@@ -142,18 +176,40 @@ class Recipe(BaseModel):
         if outputs > network.outputs or (not dataset.classes and outputs != network.outputs):
             raise ValueError(f"{dataset.name} needs {outputs} outputs, the network has {network.outputs}")
 
+    @model_validator(mode="after")
+    def _two_phases(self) -> Recipe:
+        if (self.fine is None) != (self.switch is None):
+            raise ValueError("a hybrid run needs both: [fine] with settings, and [switch] with step or patience")
+        if self.fine is not None:
+            self.phases()
+        return self
+
+    def phases(self) -> Settings | Hybrid:
+        """How the network is trained."""
+        if self.fine is None or self.switch is None:
+            return self.settings
+        return Hybrid(coarse=self.settings, fine=self.fine, step=self.switch.step, patience=self.switch.patience)
+
     def trainer(self, device: Device | None = None) -> Trainer:
         """A trainer of this recipe; without a device only to plan."""
         return Trainer(
             self.network,
             self.machine,
-            self.settings,
+            self.phases(),
             self.formats,
             device,
             batch=self.batch,
             steps=self.steps,
             seed=self.seed,
         )
+
+
+def _toml_value(text: str) -> Any:
+    """The value of a TOML text; what is none is itself a text, so that names need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
 
 
 def _said(error: Mapping[str, Any]) -> str:

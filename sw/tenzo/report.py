@@ -53,11 +53,10 @@ class Utilisation(_Part):
     """The contractions alone."""
 
 
-class Layer(_Part):
-    """One layer's share of a step."""
+class Share(_Part):
+    """A part of a step, such as a layer's core, or what a kind of contraction does."""
 
     name: str
-    weights: int
     cycles: int
     macs: int
     utilisation: float
@@ -92,7 +91,7 @@ class Report(_Part):
     r2: Score | None
     cycles: Cycles
     utilisation: Utilisation
-    layers: list[Layer]
+    parts: list[Share]
     simulator: Simulator
     clock: Clock
     recovered: int

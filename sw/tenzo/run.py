@@ -20,7 +20,7 @@ from .datasets import Dataset
 from .device import Device
 from .recipe import Recipe
 from .report import Report
-from .step import prediction_program, training_program
+from .step import prediction_program
 from .trainer import Progress, Trainer
 from .transport import open_transport
 
@@ -93,7 +93,8 @@ class Run:
         """Raises ``ValueError`` when samples and network do not match, or something does not fit the machine."""
         self.recipe.check(self.dataset)
         trainer = self.recipe.trainer()
-        training_program(trainer.plan, trainer.settings)
+        for phase in trainer.phases:
+            trainer.program(phase)
         prediction_program(trainer.plan)
 
     def check_resumable(self) -> None:
@@ -195,7 +196,7 @@ class Run:
         result.save(self.folder, self.recipe.model_dump(mode="json"))
 
     def _report(self, trainer: Trainer, scores: report.Score, seconds: float, cycles: int) -> Report:
-        recipe, evaluations = self.recipe, trainer.settings.evaluations
+        recipe = self.recipe
         classifies = recipe.network.loss == "cross_entropy"
         return Report(
             name=recipe.name,
@@ -208,15 +209,14 @@ class Run:
             r2=None if classifies else scores,
             cycles=report.Cycles(total=trainer.cycles, step=trainer.step_cycles, waits=trainer.waits),
             utilisation=report.Utilisation(step=trainer.step_utilisation, forward=trainer.plan.utilisation),
-            layers=[
-                report.Layer(
-                    name=use.name,
-                    weights=stage.layer.parameters,
-                    cycles=use.cycles * evaluations,
-                    macs=use.macs * evaluations,
-                    utilisation=use.utilisation,
+            parts=[
+                report.Share(
+                    name=part.name,
+                    cycles=part.cycles,
+                    macs=part.macs,
+                    utilisation=part.macs / (max(part.cycles, 1) * recipe.machine.multipliers),
                 )
-                for use, stage in zip(trainer.plan.layer_uses(), recipe.network.stages, strict=True)
+                for part in trainer.parts()
             ],
             simulator=report.Simulator(seconds=seconds, cycles_per_second=cycles / seconds if seconds else 0.0),
             clock=report.Clock(mhz=recipe.clock_mhz, step_us=trainer.step_cycles / recipe.clock_mhz),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
@@ -11,8 +12,12 @@ from tenzo_hw.config import COEFFICIENT_FRACTION
 ESTIMATORS = ("rge", "cge", "incremental-cge")
 #: Those that move one word at a time, and need no directions.
 COORDINATE_ESTIMATORS = ("cge", "incremental-cge")
+#: Relative gain of the mean loss below which a chunk of steps counts as none.
+PLATEAU_GAIN = 0.01
 OPTIMISERS = ("momentum", "sign")
-SCHEDULES = ("constant", "linear")
+SCHEDULES = ("constant", "linear", "cosine", "exponential")
+#: What an exponential schedule leaves of the rate at its end.
+EXPONENTIAL_END = 0.01
 _KINDS = {
     int: (Integral, "a whole number"),
     float: (Real, "a number"),
@@ -42,7 +47,8 @@ class Settings:
     """Size of a perturbation, a power of two."""
     rate: float = 0.01
     schedule: str = "linear"
-    """``linear``: the rate goes to 0 over the run. ``constant``: it stays."""
+    """``constant``: the rate stays. ``linear``, ``cosine``: it goes to 0 over the run. ``exponential``: to a hundredth
+    of itself. All but the first two change from one chunk of steps to the next."""
     momentum: int = 3
     """The momentum keeps 1 - 2**-momentum of itself in a step; 0 is none."""
     normalise: bool = True
@@ -83,3 +89,47 @@ class Settings:
     def directions(self) -> int:
         """Forward passes of a batch for the random directions of one step or tensor."""
         return 2 * self.queries if self.two_sided else self.queries + 1
+
+    def rate_at(self, share: float) -> float:
+        """The rate after this share of the run, 0 to 1."""
+        match self.schedule:
+            case "linear":
+                return self.rate * (1 - share)
+            case "cosine":
+                return self.rate * (1 + math.cos(math.pi * share)) / 2
+            case "exponential":
+                return self.rate * EXPONENTIAL_END**share
+        return self.rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid:
+    """Two phases: a coarse one that is cheap, and a fine one once it gains no more (Zhao et al. 2308.09858).
+
+    The switch comes at step ``step``, or after ``patience`` chunks of steps in which the mean loss of a chunk was not
+    ``PLATEAU_GAIN`` better than the best one before. Raises ``ValueError`` with what is allowed.
+    """
+
+    coarse: Settings
+    fine: Settings
+    step: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.step is None) == (self.patience is None):
+            raise ValueError("a hybrid run switches at a step or after a patience: give one of both")
+        if self.step is not None and self.step < 1:
+            raise ValueError(f"step={self.step} is not possible: 1 or more")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience={self.patience} is not possible: 1 or more chunks")
+
+    def switch(self, losses: Sequence[float]) -> int | None:
+        """After how many of the chunks with these mean losses a plateau is reached; None when not yet."""
+        assert self.patience is not None
+        best, waited = math.inf, 0
+        for chunk, loss in enumerate(losses, 1):
+            waited = 0 if loss < best * (1 - PLATEAU_GAIN) else waited + 1
+            best = min(best, loss)
+            if waited == self.patience:
+                return chunk
+        return None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tenzo_hw.config import LOSS_FRACTION, Config
+from tenzo_hw.isa import Contract
 from tenzo_hw.protocol import Register
 
 from .checkpoint import Checkpoint, CheckpointError
@@ -24,7 +25,7 @@ from .network import Network
 from .order import SampleOrder
 from .plan import Plan, plan
 from .program import Program
-from .settings import Settings
+from .settings import Hybrid, Settings
 from .step import counted, evaluations, prediction_program, registers, training_program
 
 #: Steps of a RUN, where the machine's history is long enough: losses are seen once a chunk.
@@ -45,9 +46,18 @@ class Progress:
     """Of all steps so far, without waits."""
 
 
+class Part(NamedTuple):
+    """A part of a step: cycles of the engine, and useful multiply-accumulates on all lanes."""
+
+    name: str
+    cycles: int
+    macs: int
+
+
 class Trainer:
     """Trains ``network`` on ``device``; ``formats`` None takes those of ``Formats.default``.
 
+    ``settings`` are those of all steps, or a ``Hybrid`` of a coarse and a fine phase.
     ``seed`` decides the first weights, the perturbations and the order of the samples. ``start`` or ``restore`` must
     come before ``train``. Raises ``ValueError`` with the numbers when network, batch or settings do not fit.
     """
@@ -56,7 +66,7 @@ class Trainer:
         self,
         network: Network,
         config: Config,
-        settings: Settings,
+        settings: Settings | Hybrid,
         formats: Formats | None = None,
         device: Device | None = None,
         *,
@@ -64,15 +74,18 @@ class Trainer:
         steps: int = 1000,
         seed: int = 0,
     ) -> None:
-        self.plan: Plan = plan(network, config, batch, formats, coordinates=settings.coordinates)
         self.settings = settings
+        coordinates = any(phase.coordinates for phase in self.phases)
+        self.plan: Plan = plan(network, config, batch, formats, coordinates=coordinates)
         self.steps = steps
         self.seed = seed
         self.step = 0
-        self._registers = registers(self.plan, settings, steps)
+        for phase in self.phases:
+            registers(self.plan, phase, steps)
         self._device = device
         self._chunk = min(CHUNK, config.history)
         self._loaded: Program | None = None
+        self._programs: dict[Settings, Program] = {}
         self._losses = np.zeros(0, dtype=np.int64)
         self._correct = np.zeros(0, dtype=np.int64)
         self._runs = np.zeros((0, 3), dtype=np.int64)
@@ -84,19 +97,59 @@ class Trainer:
             raise ValueError("this trainer has no device: it was made to plan only")
         return self._device
 
-    @cached_property
+    # Phases
+
+    @property
+    def phases(self) -> tuple[Settings, ...]:
+        """The settings of all phases."""
+        settings = self.settings
+        return (settings.coarse, settings.fine) if isinstance(settings, Hybrid) else (settings,)
+
+    @property
+    def switch(self) -> int | None:
+        """The step with which the fine phase begins; None where there is none, or it is not known yet."""
+        settings = self.settings
+        if not isinstance(settings, Hybrid):
+            return None
+        if settings.step is not None:
+            return settings.step
+        ends = np.cumsum(self._runs[:, 0])
+        sums = np.add.reduceat(self._losses, np.concatenate([[0], ends[:-1]])) if len(ends) else self._losses[:0]
+        found = settings.switch((sums / self._runs[:, 0]).tolist())
+        return None if found is None else int(ends[found - 1])
+
+    @property
+    def phase(self) -> Settings:
+        """The settings of the next step."""
+        switch = self.switch
+        return self.phases[0] if switch is None or self.step < switch else self.phases[-1]
+
+    def _span(self) -> tuple[int, int]:
+        """First step of the present phase and the one behind its last."""
+        switch = self.switch
+        if switch is None:
+            return 0, self.steps
+        return (0, min(switch, self.steps)) if self.step < switch else (switch, self.steps)
+
+    @property
     def training_program(self) -> Program:
-        """The program of the training steps."""
-        return training_program(self.plan, self.settings)
+        """The program of the next training steps."""
+        return self.program(self.phase)
+
+    def program(self, phase: Settings) -> Program:
+        """The program of a phase's training steps."""
+        if phase not in self._programs:
+            self._programs[phase] = training_program(self.plan, phase)
+        return self._programs[phase]
 
     @cached_property
     def prediction_program(self) -> Program:
         """The program that computes the outputs of one batch."""
         return prediction_program(self.plan)
 
-    @cached_property
+    @property
     def step_cycles(self) -> int:
-        """Cycles of one step in the midst of a run."""
+        """Cycles of one step in the midst of a phase."""
         return self.training_program.timeline(3).cycles - self.training_program.timeline(2).cycles
 
     @property
@@ -104,16 +157,43 @@ class Trainer:
         """Useful multiply-accumulates of a step over its cycles times the multipliers."""
         return self.step_macs / (self.step_cycles * self.plan.config.multipliers)
 
-    @cached_property
+    @property
     def step_macs(self) -> int:
         """Useful multiply-accumulates of a step on all lanes."""
         return self.training_program.timeline(2).macs - self.training_program.timeline(1).macs
 
+    def parts(self) -> list[Part]:
+        """Where the cycles of one step go: the engine's work by its parts, and what is left of the step."""
+        program = self.training_program
+        two, three = program.timeline(2), program.timeline(3)
+        found: dict[str, Part] = {}
+        for line, before, after in zip(program.lines, two.uses, three.uses, strict=True):
+            if isinstance(line.instruction, Contract):
+                part = found.get(line.part, Part(line.part, 0, 0))
+                cycles, macs = after.busy - before.busy, after.macs - before.macs
+                found[line.part] = Part(line.part, part.cycles + cycles, part.macs + macs)
+        rest = self.step_cycles - sum(part.cycles for part in found.values())
+        return [*found.values(), Part("engine idle", rest, 0)]
+
     def estimate(self, steps: int) -> int:
-        """Cycles of ``steps`` steps, all chunks and their ends included, without waits for the host."""
-        chunks, rest = divmod(steps, self._chunk)
-        cycles = chunks and chunks * self.training_program.timeline(self._chunk).cycles
-        return cycles + (rest and self.training_program.timeline(rest).cycles)
+        """Cycles of the first ``steps`` steps, all chunks and their ends included, without waits for the host.
+
+        Raises ``ValueError`` when it is not known how long the coarse phase will be.
+        """
+        settings = self.settings
+        if isinstance(settings, Hybrid) and settings.step is None:
+            raise ValueError("how long the coarse phase is shows in the run: give a step to switch at")
+        switch = settings.step if isinstance(settings, Hybrid) and settings.step is not None else steps
+        cycles = 0
+        known: dict[tuple[Settings, int], int] = {}
+        for phase, first, end in zip(self.phases, (0, switch), (min(switch, steps), steps), strict=False):
+            while first < end:
+                chunk = min(self._chunk - first % self._chunk, end - first)
+                if (phase, chunk) not in known:
+                    known[phase, chunk] = self.program(phase).timeline(chunk).cycles
+                cycles += known[phase, chunk]
+                first += chunk
+        return cycles
 
     # State
 
@@ -125,10 +205,8 @@ class Trainer:
         device.write_masters(masters)
         device.write_momentum(np.zeros_like(masters))
         device.generator = _generator_state(self.seed)
-        device.rate = self._registers[Register.RATE]
-        device.rate_step = self._registers[Register.RATE_STEP]
-        device.scale = 0
         self._record(0, self._losses[:0], self._correct[:0], self._runs[:0])
+        self._begin_phase()
 
     def checkpoint(self) -> Checkpoint:
         """Everything that the run needs to go on."""
@@ -175,7 +253,7 @@ class Trainer:
         return {
             "network": self.plan.network.to_dict(),
             "formats": self.plan.formats.to_dict(),
-            "settings": vars(self.settings),
+            "settings": asdict(self.settings),
             "config": vars(self.plan.config),
             "batch": self.plan.batch,
             "steps": self.steps,
@@ -216,7 +294,7 @@ class Trainer:
         plan = self.plan
         cross_entropy = plan.network.loss == "cross_entropy"
         fraction = LOSS_FRACTION if cross_entropy else 2 * plan.formats.loss
-        samples = plan.batch * evaluations(plan, self.settings)
+        samples = plan.batch * self._by_step(evaluations)
         return self._losses * ((math.log(2) if cross_entropy else 1) / (samples * 2.0**fraction))
 
     @property
@@ -224,7 +302,14 @@ class Trainer:
         """Share of correct samples of every step so far, over all evaluations that count; None with squared error."""
         if self.plan.network.loss != "cross_entropy":
             return None
-        return self._correct / (self.plan.batch * counted(self.plan, self.settings))
+        return self._correct / (self.plan.batch * self._by_step(counted))
+
+    def _by_step(self, number: Callable[[Plan, Settings], int]) -> np.ndarray:
+        """A number of each phase for every step so far."""
+        switch = self.switch
+        steps = np.arange(self.step)
+        numbers = [number(self.plan, phase) for phase in self.phases]
+        return np.where(steps < (self.step if switch is None else switch), numbers[0], numbers[-1])
 
     @property
     def cycles(self) -> int:
@@ -256,11 +341,15 @@ class Trainer:
         last = self.steps if until is None else min(until, self.steps)
         order = SampleOrder(len(inputs), self.plan.batch, self.seed)
         device = self.device
-        self._load(self.training_program)
         device.abort()
         sent = self.step
         while self.step < last:
-            chunk = min(self._chunk - self.step % self._chunk, last - self.step)
+            first, end = self._span()
+            chunk = min(self._chunk - self.step % self._chunk, last - self.step, end - self.step)
+            if first and first == self.step:
+                self._begin_phase()
+            self._set_rate(first, end)
+            self._load(self.training_program)
             device.run(0, chunk)
             # One batch more than the chunk has: the next chunk then starts at once.
             while sent < min(self.step + chunk + 1, last):
@@ -272,6 +361,24 @@ class Trainer:
             self._finish(chunk)
             if on_chunk is not None and on_chunk(self._progress(chunk)):
                 return
+
+    def _begin_phase(self) -> None:
+        """A phase starts with its own rate, without momentum and without a scale of losses."""
+        device, phase = self.device, self.phase
+        first, end = self._span()
+        values = registers(self.plan, phase, end - first)
+        device.rate = values[Register.RATE]
+        device.rate_step = values[Register.RATE_STEP]
+        device.scale = 0
+        if first:
+            device.write_momentum(np.zeros_like(device.read_momentum()))
+
+    def _set_rate(self, first: int, end: int) -> None:
+        """The rate of a schedule that the machine does not follow by itself."""
+        if self.phase.schedule in ("cosine", "exponential"):
+            rate = self.phase.rate_at((self.step - first) / (end - first))
+            unit = registers(self.plan, replace(self.phase, schedule="constant"), 1)[Register.RATE] / self.phase.rate
+            self.device.rate = max(round(rate * unit), 1)
 
     def _finish(self, chunk: int) -> None:
         status = self.device.wait()

@@ -126,6 +126,8 @@ class Machine:
         count = len(taken) + refused
         assert refused or count == gather.lanes * gather.rows * gather.cols
         self.busy_until = self.started + count + gather_latency(CONFIG)
+        # Ready is as early as can be: the cycle after the last row's write.
+        assert refused or max(self.writes) == self.busy_until - 1
         await self.tick(gather=fields(gather), start=1)
         while self.cycle < self.busy_until:
             # Only the start cycle counts: what the sequencer shows afterwards is another instruction.

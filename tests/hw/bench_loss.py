@@ -66,6 +66,10 @@ class Accumulator:
         await self.step(run_start=1)
         for half in range(2):
             await self.write_targets(half, [random.randint(-1, CONFIG.outputs) for _ in range(CONFIG.target_depth)])
+        for address in range(CONFIG.losses):
+            self.dut.host_read__address.value = address
+            await self.step()
+            self.slots[address] = int(self.dut.host_read__data.value)
 
     async def step(self, **strobes):
         """One cycle with these strobes and the results that are due; noise where there are none."""
@@ -164,10 +168,10 @@ class Accumulator:
 
     def losses(self, instruction, half, group, outputs):
         """Losses of the samples of group number ``group`` of a slot, and how many are right."""
-        words = 1 if instruction.kind == LossKind.CROSS_ENTROPY else instruction.outputs
-        first = instruction.target + group * CONFIG.lanes * words
-        wanted = self.targets[half, (first + np.arange(CONFIG.lanes * words)) % CONFIG.target_depth]
-        return losses(instruction, outputs, wanted if words == 1 else wanted.reshape(outputs.shape))
+        shape = outputs.shape if instruction.kind == LossKind.SQUARED_ERROR else CONFIG.lanes
+        count = int(np.prod(shape))
+        addresses = instruction.target + group * count + np.arange(count)
+        return losses(instruction, outputs, self.targets[half, addresses % CONFIG.target_depth].reshape(shape))
 
     def expect(self, instruction, slot, values):
         """Adds a slot's losses to what it holds, or replaces it."""

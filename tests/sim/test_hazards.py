@@ -8,14 +8,17 @@ from tenzo_hw.config import preset
 from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Add,
+    Base,
     Coefficient,
     Contract,
     End,
+    Gather,
     Halt,
     Level,
     Loop,
     Loss,
     LossKind,
+    Operand,
     Set,
     Sweep,
     SweepKind,
@@ -36,12 +39,22 @@ def nest(levels, stream, turn):
     return offset
 
 
+def addresses_read(contract, registers, config, turn):
+    """Lane addresses that one row reads."""
+    if contract.operand == Operand.IDENTITY:
+        return
+    yield (contract.a_base + registers[contract.a_register] + nest(contract.levels, "a", turn)) & 0xFFFF
+    if contract.operand == Operand.DIFFERENCE:
+        word = (contract.b_base + registers[contract.b_register] + nest(contract.levels, "b", turn)) & 0xFFFF
+        yield config.lane_bank + word
+
+
 def lane_hazards(program, config, repeat):
     """(writer, reader) of all reads of lane memory that come too early: every row against every earlier result."""
     registers = [0] * 8
     readable = {}  # address: (cycle, writer) of what program order wrote there last
     found = set()
-    end, end_cols = 0, 0
+    end, hold = 0, 0
     for issue in trace(program, config, repeat=repeat):
         instruction = program[issue.index]
         if isinstance(instruction, Set | Add):
@@ -59,15 +72,14 @@ def lane_hazards(program, config, repeat):
             cols = instruction.last_cols if ragged % turns == turns - 1 else instruction.cols
             for row in range(instruction.rows):
                 if row == instruction.rows - 1:
-                    cycle = max(cycle, end + end_cols)
+                    cycle = max(cycle, end + hold)
                 if not instruction.from_batch and (row or not instruction.bias):
                     turn = tile * instruction.reduction + row - instruction.bias
-                    address = instruction.a_base + registers[instruction.a_register]
-                    address = (address + nest(instruction.levels, "a", turn)) & 0xFFFF
-                    if address in readable and cycle < readable[address][0]:
-                        found.add((readable[address][1], issue.index))
+                    for address in addresses_read(instruction, registers, config, turn):
+                        if address in readable and cycle < readable[address][0]:
+                            found.add((readable[address][1], issue.index))
                 cycle += 1
-            end, end_cols = cycle - 1, cols
+            end, hold = cycle - 1, max(cols, instruction.pace)
             if instruction.store:
                 for column in range(cols):
                     address = instruction.o_base + registers[instruction.o_register] + nest(outer, "o", tile)
@@ -90,9 +102,30 @@ def dense_program(rng, config):
     for _ in range(rng.randrange(2, 6)):
         if rng.random() < 0.2:
             body.append(Add(register=rng.randrange(1, 3), value=rng.randrange(3)))
-        contract = random_contract(rng, config)
-        body.append(dataclasses.replace(contract, o_base=rng.randrange(16), store=True, from_batch=False))
+        body.append(dense_contract(rng, config))
     return [Loop(count=0), *body, End(), *body[:1], Halt()]
+
+
+def dense_contract(rng, config):
+    contract = random_contract(rng, config)
+    contract = dataclasses.replace(
+        contract,
+        o_base=rng.randrange(16) + rng.choice([0, config.lane_bank]),
+        b_register=rng.choice([0, 1]),
+        store=True,
+        from_batch=False,
+        operand=Operand.WORD,
+        base=Base.NONE,
+        to_loss=False,
+        pace=rng.choice([0, 0, rng.randrange(30)]),
+    )
+    if rng.random() < 0.3:
+        return contract
+    operand = rng.choice([operand for operand in Operand if operand != Operand.WORD])
+    levels = contract.levels
+    if operand == Operand.DIFFERENCE:
+        levels = tuple(dataclasses.replace(level, b=rng.choice([0, 1, 1, 2])) for level in levels)
+    return dataclasses.replace(contract, bias=False, operand=operand, levels=levels)
 
 
 @pytest.mark.parametrize("columns", [2, 32])
@@ -171,3 +204,28 @@ def test_losses_and_coefficients_are_waited_for():
     assert [hazard.wait for hazard in hazards(program, CONFIG)] == [Wait.COEFFICIENT]
     program[2:4] = [coefficient, update, coefficient]
     assert [hazard.wait for hazard in hazards(program, CONFIG)] == [Wait.SWEEP]
+
+
+def test_registers_move_the_rows_of_a_sweep():
+    contract = chain()[0]
+    perturb = Sweep(kind=SweepKind.PERTURB, row=20, count=50, row_register=1)
+    moved = [Set(register=1, value=4), perturb, contract, Halt()]
+    assert [hazard.wait for hazard in hazards(moved, CONFIG)] == [Wait.SWEEP]
+    assert hazards([Set(register=1, value=5), *moved[1:]], CONFIG) == []
+
+
+def test_losses_of_differences_are_waited_for():
+    kept = dataclasses.replace(chain()[0], to_loss=True, base=Base.KEEP)
+    differences = dataclasses.replace(kept, base=Base.ADD, store=False, o_base=0, col_stride=0)
+    loss = Loss(kind=LossKind.SQUARED_ERROR, outputs=2, groups=1)
+    program = [loss, kept, differences, Coefficient(queries=1), Halt()]
+    assert hazards(program, CONFIG) == []
+    program[3] = dataclasses.replace(program[3], wait=Wait.NONE)
+    assert [(hazard.writer, hazard.wait) for hazard in hazards(program, CONFIG)] == [(2, Wait.LOSS)]
+
+
+def test_a_gather_needs_no_waiting():
+    contract = chain()[0]
+    gather = Gather(address=64, stride=2, rows=1, lanes=2, cols=2, row=0, wait=Wait.NONE)
+    perturb = Sweep(kind=SweepKind.PERTURB, row=0, count=50)
+    assert hazards([perturb, gather, contract, gather, perturb, Halt()], CONFIG) == []

@@ -4,23 +4,43 @@ import dataclasses
 import random
 
 import pytest
+from tenzo_hw.check import check
 from tenzo_hw.config import preset
-from tenzo_hw.isa import Batch, Coefficient, Contract, End, Halt, Level, Loop, Loss, LossKind, Sweep, SweepKind, Wait
+from tenzo_hw.isa import (
+    Base,
+    Batch,
+    Coefficient,
+    Contract,
+    End,
+    Gather,
+    Halt,
+    Level,
+    Loop,
+    Loss,
+    LossKind,
+    Operand,
+    Sweep,
+    SweepKind,
+    Wait,
+)
 from tenzo_hw.nest import tile_cols
 from tenzo_hw.timeline import timeline, trace
 from tenzo_hw.timing import (
     ISSUE_OVERHEAD,
     capture_latency,
     coefficient_cycles,
+    gather_latency,
     loss_latency,
     result_latency,
     sweep_latency,
 )
-from tenzo_sim.programs import random_program
+from tenzo_sim.programs import random_contract, random_program
 
 CONFIG = preset("tiny")
 #: With few results a lane a loss is read before the next one comes; with many lanes contractions wait for a buffer.
-CONFIGS = [CONFIG, CONFIG.replace(lanes=16, columns=8)]
+CONFIGS = [CONFIG, CONFIG.replace(lanes=16, columns=8, loss_pipes=4)]
+#: Outputs of a group of differences.
+OUTPUTS = 4
 
 
 class Engine:
@@ -30,15 +50,16 @@ class Engine:
         self.config = config
         self.rows = []  # of the running contraction: for each row None, or the tile's results after a last row
         self.begin = None
-        self.drain_until = 0
+        self.next_end = 0
         self.readable = 0
-        self.captures = []
+        self.captures = []  # of each group the cycle of its last result, and whether it is one of differences
 
     def start(self, cycle, contract):
         for cols in tile_cols(contract):
             self.rows += [None] * (contract.rows - 1) + [int(cols)]
         self.begin = cycle + 1
-        self.to_loss = contract.to_loss
+        self.contract = contract
+        self.results = 0
 
     def step(self, cycle):
         """One cycle; returns whether a contraction may be issued in it."""
@@ -46,16 +67,23 @@ class Engine:
             cols = self.rows[0]
             if cols is None:
                 self.rows.pop(0)
-            elif cycle >= self.drain_until:
+            elif cycle >= self.next_end:
                 self.rows.pop(0)
-                self.drain_until = cycle + cols
+                self.next_end = cycle + max(cols, self.contract.pace)
                 self.readable = cycle + result_latency(self.config) + cols - 1
-                if self.to_loss and not self.rows:
-                    self.captures.append(cycle + capture_latency(self.config) + cols - 1)
+                self.results += cols
+                adds = self.contract.base == Base.ADD
+                if self.contract.to_loss and (not self.rows or (adds and self.results % OUTPUTS == 0)):
+                    self.captures.append((cycle + capture_latency(self.config) + cols - 1, adds))
         return not self.rows
 
     def drained(self, cycle):
         return not self.rows and self.readable <= cycle + 1
+
+    def captured(self, cycle):
+        """No differences are to come."""
+        coming = bool(self.rows and self.contract.base == Base.ADD)
+        return not coming and not any(adds for _, adds in self.captures)
 
 
 class LossUnit:
@@ -64,7 +92,7 @@ class LossUnit:
     def __init__(self, config):
         self.config = config
         self.reserved = 0
-        self.captured = 0
+        self.waiting = []
         self.left = 0
         self.reading = 0
         self.quiet = 0
@@ -74,26 +102,26 @@ class LossUnit:
         if self.left:
             self.left -= 1
             if not self.left:
-                self.reserved -= 1
+                self.reserved -= not self.adds
                 self.quiet = cycle - 1 + loss_latency(self.config)
-        if engine.captures and engine.captures[0] < cycle:
-            engine.captures.pop(0)
-            self.captured += 1
-        if not self.left and self.captured:
-            self.captured -= 1
+        if engine.captures and engine.captures[0][0] < cycle:
+            self.waiting.append(engine.captures.pop(0)[1])
+        assert len(self.waiting) + (self.left > 0) <= 2, "a group is lost"
+        if not self.left and self.waiting:
+            self.adds = self.waiting.pop(0)
             self.left = self.reading
 
-    def free(self):
-        return self.reserved < 2
+    def free(self, adds):
+        return self.reserved == 0 if adds else self.reserved < 2
 
-    def done(self, cycle):
-        return not self.reserved and cycle >= self.quiet
+    def done(self, cycle, engine):
+        return not self.reserved and not self.left and cycle >= self.quiet and engine.captured(cycle)
 
 
 def step_by_step(program, config, repeat):
     """Issue cycles of a run: (index, cycle)."""
     engine, loss = Engine(config), LossUnit(config)
-    sweep_done = coefficient_done = 0
+    sweep_done = coefficient_done = gather_done = 0
     loops, at, cycle, previous = [], 0, 0, 0
     issues = []
     while True:
@@ -102,9 +130,9 @@ def step_by_step(program, config, repeat):
         ready = engine.step(cycle)
         instruction = program[at]
         done = {
-            Wait.ENGINE: engine.drained(cycle),
+            Wait.ENGINE: engine.drained(cycle) and cycle >= gather_done,
             Wait.SWEEP: cycle >= sweep_done,
-            Wait.LOSS: loss.done(cycle),
+            Wait.LOSS: loss.done(cycle, engine),
             Wait.COEFFICIENT: cycle >= coefficient_done,
         }
         if cycle < previous + instruction.WORDS + ISSUE_OVERHEAD:
@@ -113,9 +141,12 @@ def step_by_step(program, config, repeat):
             continue
         free = True
         if isinstance(instruction, Contract):
-            free = ready and (loss.free() or not instruction.to_loss)
+            free = ready and cycle >= gather_done
+            free &= not instruction.to_loss or loss.free(instruction.base == Base.ADD)
         elif isinstance(instruction, Sweep):
-            free = done[Wait.SWEEP]
+            free = done[Wait.SWEEP] and cycle >= gather_done
+        elif isinstance(instruction, Gather):
+            free = done[Wait.ENGINE] and done[Wait.SWEEP]
         elif isinstance(instruction, Coefficient):
             free = done[Wait.COEFFICIENT]
         elif isinstance(instruction, Loss):
@@ -131,13 +162,16 @@ def step_by_step(program, config, repeat):
             return issues
         if isinstance(instruction, Contract):
             engine.start(cycle, instruction)
-            loss.reserved += instruction.to_loss
+            loss.reserved += instruction.to_loss and instruction.base != Base.ADD
         elif isinstance(instruction, Sweep):
             sweep_done = cycle + instruction.count + sweep_latency(config)
         elif isinstance(instruction, Coefficient):
             coefficient_done = cycle + coefficient_cycles(config, instruction.queries)
         elif isinstance(instruction, Loss):
-            loss.reading = instruction.outputs * config.lanes
+            loss.reading = instruction.outputs * config.lanes // config.loss_pipes
+        elif isinstance(instruction, Gather):
+            words = instruction.lanes * instruction.rows * instruction.cols
+            gather_done = cycle + words + gather_latency(config)
         elif isinstance(instruction, Loop):
             loops.append([at, instruction.count or repeat])
         elif isinstance(instruction, End):
@@ -157,11 +191,91 @@ def test_trace_is_what_the_rules_say_cycle_by_cycle(seed, config):
     assert [issue[:2] for issue in trace(program, config, repeat=repeat)] == step_by_step(program, config, repeat)
 
 
+def incremental_program(rng, config):
+    """Bases, differences at random paces, rows gathered and sweeps of single columns, in an order that is allowed."""
+    reading = OUTPUTS * config.loss_lanes
+
+    def to_loss(base, groups=1):
+        cols = rng.choice([cols for cols in (1, 2, 4) if cols <= config.columns])
+        tiles = OUTPUTS // cols
+        rows = rng.choice([1, 2, reading // tiles, reading])
+        levels = (Level(rows), Level(), Level(tiles), Level(groups, o=1), *[Level()] * 2)
+        contract = Contract(
+            a_base=0,
+            w_base=0,
+            o_base=0,
+            levels=levels,
+            cols=cols,
+            last_cols=cols,
+            col_stride=0,
+            shift=0,
+            store=False,
+            to_loss=True,
+            base=base,
+            operand=rng.choice([Operand.WORD, Operand.STEP, Operand.DIFFERENCE]),
+            pace=rng.choice([0, -(-reading // tiles), rng.randrange(2 * reading)]),
+        )
+        return dataclasses.replace(contract, wait=Wait(rng.choice([0, 0, 0, rng.randrange(16)])))
+
+    def other():
+        match rng.randrange(4):
+            case 0:
+                return Gather(
+                    address=0,
+                    stride=2,
+                    rows=rng.randint(1, 5),
+                    lanes=rng.randint(1, config.lanes),
+                    cols=rng.randint(1, config.columns),
+                    row=0,
+                    wait=Wait(rng.randrange(16)),
+                )
+            case 1:
+                return Sweep(kind=SweepKind.UPDATE, row=0, count=rng.randint(1, 50), single=True)
+            case 2:
+                return Coefficient(queries=rng.randrange(1, 4), two_sided=False)
+            case _:
+                contract = random_contract(rng, config)
+                operand = rng.choice([Operand.WORD, Operand.IDENTITY])
+                return dataclasses.replace(
+                    contract, bias=False, from_batch=False, operand=operand, pace=rng.choice([0, rng.randrange(50)])
+                )
+
+    def some():
+        return [other() for _ in range(rng.choice([0, 0, 1, 2]))]
+
+    body = [Loss(kind=rng.choice(list(LossKind)), outputs=OUTPUTS, groups=1), to_loss(Base.NONE), *some()]
+    body += [to_loss(Base.KEEP), *some()]
+    for _ in range(rng.randrange(1, 5)):
+        body += [to_loss(Base.ADD, rng.randrange(1, 4)), *some()]
+    return [Loop(count=0), *body, End(), Halt()]
+
+
+def valid_incremental_program(rng, config):
+    while True:
+        program = incremental_program(rng, config)
+        try:
+            check(program, config)
+        except ValueError as error:
+            if "cycles apart" not in str(error):
+                raise
+        else:
+            return program
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["narrow", "wide"])
+@pytest.mark.parametrize("seed", range(100))
+def test_trace_of_incremental_steps(seed, config):
+    rng = random.Random(seed)
+    program = valid_incremental_program(rng, config)
+    repeat = rng.randrange(1, 4)
+    assert [issue[:2] for issue in trace(program, config, repeat=repeat)] == step_by_step(program, config, repeat)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=["narrow", "wide"])
 @pytest.mark.parametrize("seed", range(100))
 def test_timeline_adds_up_the_trace(seed, config):
     rng = random.Random(seed)
-    program = random_program(rng, config)
+    program = random_program(rng, config) if seed % 2 else incremental_program(rng, config)
     repeat = rng.randrange(1, 40)
     found = timeline(program, config, repeat=repeat)
     issues = trace(program, config, repeat=repeat)
@@ -172,7 +286,8 @@ def test_timeline_adds_up_the_trace(seed, config):
         assert use.busy == sum(issue.end - issue.start for issue in mine)
         assert use.waited == sum(issue.waited for issue in mine)
     contracts = [program[issue.index] for issue in issues if isinstance(program[issue.index], Contract)]
-    assert found.macs == config.lanes * sum(contract.macs for contract in contracts)
+    useful = sum(contract.macs for contract in contracts if contract.operand != Operand.IDENTITY)
+    assert found.macs == config.lanes * useful
     assert found.utilisation == found.macs / (found.cycles * config.lanes * config.columns)
 
 

@@ -19,7 +19,7 @@ def finished() -> Report:
         r2=None,
         cycles=report.Cycles(total=3000, step=1000, waits=5),
         utilisation=report.Utilisation(step=0.9, forward=0.95),
-        layers=[report.Layer(name="layer0", weights=10, cycles=900, macs=8000, utilisation=0.95)],
+        parts=[report.Share(name="layer0.core0", cycles=900, macs=8000, utilisation=0.95)],
         simulator=report.Simulator(seconds=2.0, cycles_per_second=1500.0),
         clock=report.Clock(mhz=25.0, step_us=40.0),
         recovered=0,

@@ -28,6 +28,9 @@ from .protocol import Fault
 from .registers import AddressRegisters
 from .walk import walk
 
+#: Fewest cycles from one group of differences to the next: a slot is read, added to and written.
+_CLOSEST_GROUPS = 3
+
 
 def refusal(instruction: Instruction, config: Config) -> tuple[Fault, str] | None:
     """Why the sequencer refuses the fields of an instruction, or None; registers are added to those of a sweep.
@@ -208,7 +211,7 @@ class _Check:
                 f"instruction {index}: differences need a Loss of 1 group; the one before has {loss.groups}"
             )
         # The groups of the contraction before may end faster than this one's follow each other.
-        reading = loss.outputs * self._config.loss_lanes
+        reading = max(loss.outputs * self._config.loss_lanes, _CLOSEST_GROUPS)
         before = self._added or contract
         apart = min(_apart(contract, contract), _apart(before, contract))
         if apart < reading:

@@ -10,7 +10,9 @@ from .batch import BatchHalves
 from .coefficient import CoefficientUnit
 from .config import Config
 from .engine import ContractionEngine
+from .gather import GatherUnit
 from .host_bus import CoreControl, HostBus
+from .isa import Base
 from .loss import LossAccumulator
 from .protocol import Register, Space
 from .sequencer import Sequencer
@@ -33,13 +35,15 @@ class Core(wiring.Component):
         m.submodules.engine = self._engine = engine = ContractionEngine(self.config)
         m.submodules.store = self._store = store = WeightStore(self.config)
         m.submodules.sweep = self._sweep = sweep = SweepUnit(self.config)
+        m.submodules.gather = self._gather = gather = GatherUnit(self.config)
         m.submodules.loss = self._loss = loss = LossAccumulator(self.config)
         m.submodules.coefficient = self._coefficient = coefficient = CoefficientUnit(self.config)
 
+        contract = sequencer.contract
         wiring.connect(m, sweep.store, store.sweep)
         m.d.comb += [
             # The sequencer and its units.
-            engine.contract.eq(sequencer.contract),
+            engine.contract.eq(contract),
             engine.start.eq(sequencer.contract_start),
             sequencer.engine_ready.eq(engine.ready),
             sequencer.engine_drained.eq(engine.drained),
@@ -50,17 +54,28 @@ class Core(wiring.Component):
             sequencer.sweep_ready.eq(sweep.ready),
             loss.setup.eq(sequencer.loss),
             loss.setup_start.eq(sequencer.loss_start),
-            loss.reserve.eq(sequencer.contract_start & sequencer.contract.to_loss),
+            loss.reserve.eq(sequencer.contract_start & contract.to_loss & (contract.base != Base.ADD)),
             sequencer.loss_free.eq(loss.free),
+            sequencer.loss_idle.eq(loss.idle),
             sequencer.loss_done.eq(loss.done),
             coefficient.instruction.eq(sequencer.coefficient),
             coefficient.start.eq(sequencer.coefficient_start),
             sequencer.coefficient_ready.eq(coefficient.ready),
+            gather.gather.eq(sequencer.gather),
+            gather.start.eq(sequencer.gather_start),
+            sequencer.gather_ready.eq(gather.ready),
+            sequencer.gather_fault.eq(gather.fault),
             # The units among each other.
             store.row.eq(engine.weights_row),
             engine.weights.eq(store.weights),
             engine.half.eq(halves.current),
+            store.gather_write.eq(gather.effective_write),
+            store.gather_row.eq(gather.effective_row),
+            store.gather_words.eq(gather.effective_words),
+            gather.lane_read.data.eq(engine.lane_read.data),
             loss.results.eq(engine.results),
+            loss.outcome.eq(engine.outcome),
+            loss.captured.eq(engine.captured),
             loss.half.eq(halves.current),
             loss.coefficient_read.address.eq(coefficient.slot),
             coefficient.loss.eq(loss.coefficient_read.data),
@@ -75,6 +90,7 @@ class Core(wiring.Component):
             sequencer.run_pc.eq(self.control.pc),
             sequencer.repeat.eq(self.control.repeat),
             sequencer.abort.eq(self.control.abort),
+            engine.run_start.eq(self.control.run),
             loss.run_start.eq(self.control.run),
             coefficient.run_start.eq(self.control.run),
             halves.commit.eq(self.control.commit),
@@ -137,7 +153,7 @@ class Core(wiring.Component):
             engine.table_write.slope.eq(address[0]),
             engine.table_write.address.eq(address[1:]),
             engine.table_write.data.eq(word),
-            engine.lane_read.address.eq(address),
+            engine.lane_read.address.eq(Mux(self._gather.ready, address, self._gather.lane_read.address)),
             loss.host_read.address.eq(address[1:]),
             coefficient.history_address.eq(address),
             sweep.generator_write.eq(

@@ -39,10 +39,12 @@ def _operands(
     ``source``: the memory that ``a`` is read from; ``b`` are words of its upper bank.
     """
     one = _wrap(np.array([1 << contract.one]), config.word)
-    if contract.operand in (Operand.WORD, Operand.IDENTITY):
+    if contract.operand in (Operand.WORD, Operand.IDENTITY, Operand.RELU):
         if a.max() >= source.shape[1]:
             return None
-        return source[:, a] if contract.operand == Operand.WORD else one * (np.arange(config.lanes)[:, None] == a)
+        if contract.operand == Operand.IDENTITY:
+            return one * (np.arange(config.lanes)[:, None] == a)
+        return source[:, a] if contract.operand == Operand.WORD else np.maximum(source[:, a], 0)
     if a.max() >= config.lane_bank:
         return None
     step = one
@@ -213,7 +215,7 @@ class ContractionEngine(wiring.Component):
         with m.Elif(row.from_batch):
             m.d.comb += source.eq(Source.BATCH)
         with m.Else(), m.Switch(row.operand):
-            with m.Case(Operand.WORD):
+            with m.Case(Operand.WORD, Operand.RELU):
                 m.d.comb += source.eq(Mux(row.address[bank_bits], Source.UPPER, Source.LOWER))
             with m.Case(Operand.DIFFERENCE):
                 m.d.comb += source.eq(Source.DIFFERENCE)
@@ -231,6 +233,7 @@ class ContractionEngine(wiring.Component):
             control.upper.eq(Mux(row.valid, row.upper, self.lane_read.address[:bank_bits])),
             control.half.eq(self.half),
             control.source.eq(delayed(m, source, SOURCE_AT)),
+            control.rectify.eq(delayed(m, row.valid & ~row.bias & (row.operand == Operand.RELU), SOURCE_AT)),
             control.one.eq(delayed(m, row.one, SOURCE_AT)),
             self.weights_row.eq(delayed(m, row.weights, WEIGHTS_AT - 2)),
             *(control.weights[column].eq(self.weights[column]) for column in range(config.columns)),

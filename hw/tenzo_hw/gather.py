@@ -21,7 +21,8 @@ def model(config: Config, gather: Gather, lanes: np.ndarray, effective: np.ndarr
 
     ``lanes``: int64[L, lane_depth]. ``effective``: int64[effective_rows, C], written in place up to the row refused.
     """
-    addresses = (gather.address + gather.stride * np.arange(gather.rows)[:, None] + np.arange(gather.cols)) % WRAP
+    columns = gather.col_stride * np.arange(gather.cols)
+    addresses = (gather.address + gather.stride * np.arange(gather.rows)[:, None] + columns) % WRAP
     targets = (gather.row + np.arange(gather.lanes * gather.rows)) % WRAP
     outside = np.tile((addresses >= config.lane_depth).any(axis=1), gather.lanes) | (targets >= config.effective_rows)
     refused = bool(outside.any())
@@ -104,7 +105,7 @@ class GatherUnit(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [reading.eq(~outside), self.fault.eq(outside)]
-                m.d.sync += [address.eq(address + 1), columns_left.eq(columns_left - 1)]
+                m.d.sync += [address.eq(address + gather.col_stride), columns_left.eq(columns_left - 1)]
                 with m.If(columns_left == 0):
                     m.d.sync += [
                         columns_left.eq(gather.cols - 1),

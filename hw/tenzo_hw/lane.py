@@ -51,8 +51,8 @@ class Source(enum.Enum, shape=3):
 class LaneControl(wiring.Signature):
     """All that steers a lane, each part at the cycle of its use; seen from the neighbour that gives it.
 
-    A row is an ``address`` of the batch memory and the lower bank and one of the ``upper`` bank, then ``source`` and
-    ``one``, ``weights``, ``first`` (the sums begin anew) and ``load`` (they go to the drain). A result leaves the drain
+    A row is an ``address`` of the batch memory and the lower bank and one of the ``upper`` bank, then ``source``,
+    ``rectify`` (a ReLU of what it says) and ``one``, ``weights``, ``first`` (the sums begin anew) and ``load`` (they go to the drain). A result leaves the drain
     with ``shift`` and ``activation``; ``write`` says what to do with it after the epilogue. The host writes ``data``
     with one of three strobes. It reads a word with the address of its bank and then, at the time of ``source``,
     ``read_lane`` and ``read_upper``, which choose the lane and the bank.
@@ -67,6 +67,7 @@ class LaneControl(wiring.Signature):
                 "half": Out(1),
                 "upper": Out(range(config.lane_bank)),
                 "source": Out(Source),
+                "rectify": Out(1),
                 "one": Out(Contract.FIELDS["one"].width),
                 "weights": Out(signed(config.word)).array(config.columns),
                 "first": Out(1),
@@ -164,7 +165,8 @@ class Lane(wiring.Component):
         one = Signal.like(origin)
         is_difference = Signal()
         m.d.comb += one.eq(1 << control.one)
-        m.d.sync += [origin.eq(0), step.eq(0), is_difference.eq(0)]
+        rectifies = Signal()
+        m.d.sync += [origin.eq(0), step.eq(0), is_difference.eq(0), rectifies.eq(control.rectify)]
         with m.Switch(control.source):
             with m.Case(Source.LOWER):
                 m.d.sync += origin.eq(lower_word)
@@ -184,13 +186,13 @@ class Lane(wiring.Component):
         # Sum and operand. The difference of two words that are not negative is a word.
         moved = Signal.like(origin)
         before = Signal.like(origin)
-        rectifies = Signal()
+        is_rectified = Signal()
         operand = Signal.like(origin)
         m.d.sync += [
             moved.eq(arithmetic.saturate(origin + step, config.word)),
             before.eq(Mux(is_difference & ~origin[-1], origin, 0)),
-            rectifies.eq(is_difference),
-            operand.eq(Mux(rectifies & moved[-1], 0, moved) - before),
+            is_rectified.eq(is_difference | rectifies),
+            operand.eq(Mux(is_rectified & moved[-1], 0, moved) - before),
         ]
 
         # Multipliers, with the registers that a DSP block has at its inputs and its output; sums; drain.

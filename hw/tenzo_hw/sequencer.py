@@ -304,13 +304,8 @@ class Sequencer(wiring.Component):
             (Contract, 1, Fault.RANGE, arrived(Contract, "cols") > config.columns),
             (Contract, 1, Fault.RANGE, arrived(Contract, "last_cols") > arrived(Contract, "cols")),
             (Contract, 1, Fault.RANGE, arrived(Contract, "last_cols") == 0),
-            (
-                Contract,
-                2,
-                Fault.RANGE,
-                ((operand != Operand.WORD) & kept(Contract, "from_batch"))
-                | ((operand != Operand.WORD) & (operand != Operand.RELU) & kept(Contract, "bias")),
-            ),
+            (Contract, 2, Fault.RANGE, kept(Contract, "from_batch") & (operand != Operand.WORD)),
+            (Contract, 2, Fault.RANGE, kept(Contract, "bias") & ~operand.matches(Operand.WORD, Operand.RELU)),
             (Contract, 2, Fault.RANGE, operand > max(Operand)),
             (Contract, 2, Fault.RANGE, arrived(Contract, "base") > max(Base)),
             *(

@@ -1,4 +1,4 @@
-"""A contraction as compiled loops: the words of the engine's own model (``tenzo_hw.engine.model``), thousands of times faster.
+"""Contractions as compiled loops: the words of the engine's own model (``tenzo_hw.engine.model``), much faster.
 
 The loops go tile by tile in the order of the machine, so that nothing about a contraction's addresses needs to be
 known beforehand. Sums are int64: they may wrap, as the accumulators, which have fewer bits, do.
@@ -6,6 +6,7 @@ known beforehand. Sums are int64: they may wrap, as the accumulators, which have
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -268,8 +269,8 @@ class Contraction:
         self.outcomes = np.zeros((results, config.lanes), np.int64)
         self.slots = np.zeros(results, np.int64)
 
-    def run(self, registers: list[int], half: int) -> bool:
-        """Does it with the batch's ``half``; False when an address is outside of its memory: what came before is written."""
+    def run(self, registers: Sequence[int], half: int) -> bool:
+        """Does it with the batch's ``half``; False when an address is outside, with what came before written."""
         contract = self._contract
         return _contract(
             self._machine,

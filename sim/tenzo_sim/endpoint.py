@@ -156,9 +156,7 @@ class Endpoint:
         match packet.kind:
             case Kind.WRITE:
                 space, element, address = _WRITE_HEADER.unpack_from(packet.payload)
-                values = _words(Element(element), packet.payload[_WRITE_HEADER.size :])
-                for offset, value in enumerate(values.tolist()):
-                    self._write(Space(space), address + offset, value)
+                self.write(Space(space), address, _words(Element(element), packet.payload[_WRITE_HEADER.size :]))
             case Kind.RUN:
                 self._target.run(*_RUN.unpack(packet.payload))
             case Kind.COMMIT:
@@ -187,11 +185,13 @@ class Endpoint:
             return self._counters[Register(address)]
         return self._target.read(space, address)
 
-    def _write(self, space: Space, address: int, value: int) -> None:
-        if space == Space.REGISTER and Register(address) in self._counters:
-            self._counters[Register(address)] = value % (1 << COUNTER_BITS)
-        else:
-            self._target.write(space, address, value)
+    def write(self, space: Space, address: int, values: np.ndarray) -> None:
+        """Writes words at consecutive addresses, one by one: a target that can do better has its own endpoint."""
+        for offset, value in enumerate(values.tolist()):
+            if space == Space.REGISTER and Register(address + offset) in self._counters:
+                self._counters[Register(address + offset)] = value % (1 << COUNTER_BITS)
+            else:
+                self._target.write(space, address + offset, value)
 
 
 def _words(element: Element, data: bytes) -> np.ndarray:

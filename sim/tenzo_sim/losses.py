@@ -137,12 +137,11 @@ class Losses:
     def restart(self) -> None:
         """A run begins: all groups are forgotten."""
         self.correct = 0
-        self._first = self._group = self._slot = self._sum = 0
+        self._group = self._slot = self._sum = 0
 
-    def setup(self, instruction: Loss, target: int) -> None:
-        """LOSS, with its first target word: the next loss goes to slot 0."""
+    def setup(self, instruction: Loss) -> None:
+        """LOSS, its register added: the next loss goes to slot 0."""
         self._setup = instruction
-        self._first = target
         self._group = self._slot = self._sum = 0
 
     def capture(self, base: Base, outcomes: np.ndarray, addresses: np.ndarray, half: int) -> None:
@@ -152,14 +151,14 @@ class Losses:
             return
         slots, targets = self._memories.slots, self._memories.targets[half]
         squared = setup.kind == LossKind.SQUARED_ERROR
-        fresh = not setup.accumulate or self._first == 0
+        fresh = not setup.accumulate or setup.target == 0
         if base == Base.ADD:
             _add(
                 squared,
                 outcomes,
                 self._base[: setup.outputs],
                 targets,
-                self._first,
+                setup.target,
                 setup.fraction,
                 self._config.output_word,
                 addresses,
@@ -171,7 +170,7 @@ class Losses:
         if base == Base.KEEP:
             self._base[: setup.outputs] = outcomes
         samples = self._group * self._config.lanes
-        first = self._first + samples * (setup.outputs if squared else 1)
+        first = setup.target + samples * (setup.outputs if squared else 1)
         loss, correct = _group(squared, outcomes, targets, first, setup.fraction, self._room)
         self.correct = min(self.correct + correct, _CORRECT_LIMIT)
         self._sum += loss

@@ -91,12 +91,9 @@ class Memories:
     def write(self, space: Space, address: int, value: int, half: int) -> None:
         """Writes a word for the host, cut to the memory's width; batch and target words go to ``half``."""
         config = self.config
-        if space is Space.BATCH:
-            # First, because most words that a host writes are inputs.
-            lane, word = divmod(address, config.batch_depth)
-            self.batch[half, word, lane] = _wrap(value, config.input_word)
-            return
         match space:
+            case Space.BATCH:
+                self.write_inputs(address, np.array([value]), half)
             case Space.TARGET:
                 self.targets[half, address] = _wrap(value, config.output_word)
             case Space.REGISTER:
@@ -112,6 +109,12 @@ class Memories:
                 self.tables.reshape(-1)[address] = _wrap(value, config.word + (address & 1))
             case _:
                 raise ValueError(f"{space.name} cannot be written")
+
+    def write_inputs(self, address: int, values: np.ndarray, half: int) -> None:
+        """Writes batch words at consecutive addresses, cut to the memory's width."""
+        lanes, words = np.divmod(address + np.arange(len(values)), self.config.batch_depth)
+        sign = 1 << (self.config.input_word - 1)
+        self.batch[half, words, lanes] = (values.astype(np.int64) + sign & 2 * sign - 1) - sign
 
     def _write_register(self, register: Register, value: int) -> None:
         scale = self.rates.scale

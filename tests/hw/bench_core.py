@@ -15,16 +15,19 @@ from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Activation,
     Add,
+    Base,
     Batch,
     Coefficient,
     Contract,
     End,
+    Gather,
     Halt,
     Instruction,
     Level,
     Loop,
     Loss,
     LossKind,
+    Operand,
     Set,
     Sweep,
     SweepKind,
@@ -258,20 +261,34 @@ async def training(top) -> None:
 
 @cocotb.test(timeout_time=50, timeout_unit="ms")
 async def failures(top) -> None:
-    """A contraction that leaves its memory, and ABORT of a run that waits for a batch; then the machine works again."""
+    """What leaves its memory, and ABORT of a run that waits for a batch; then the machine works again."""
     rng = random.Random(PARAMETERS["seed"] + 2)
     bench = Bench(top, rng)
     await bench.start()
     good, _ = dense(CONFIG, INPUTS, OUTPUTS, 0, a_base=0, o_base=100, shift=4)
-    outside = {"a_base": CONFIG.lane_depth - INPUTS + 1, "w_base": CONFIG.effective_rows, "o_base": CONFIG.lane_depth}
-    for base, value in outside.items():
-        bad = replace(good, **{base: value})
+    step = replace(good, bias=False, operand=Operand.STEP)
+    difference = replace(step, operand=Operand.DIFFERENCE, b_base=0)
+    kept = replace(good, to_loss=True, base=Base.KEEP)
+    added = replace(kept, base=Base.ADD, store=False, o_base=0)
+    loss = Loss(kind=LossKind.CROSS_ENTROPY, outputs=OUTPUTS, groups=1)
+    gather = Gather(address=100, stride=1, rows=3, lanes=CONFIG.lanes, cols=2, row=0)
+    outside: list[tuple[list[Instruction], Instruction]] = [
+        ([good], replace(good, a_base=CONFIG.lane_depth - INPUTS + 1)),
+        ([good], replace(good, w_base=CONFIG.effective_rows)),
+        ([good], replace(good, o_base=CONFIG.lane_depth)),
+        ([good], replace(step, a_base=CONFIG.lane_bank - INPUTS + 1)),
+        ([good], replace(difference, b_base=CONFIG.lane_bank)),
+        ([loss, kept], replace(added, o_base=CONFIG.losses - OUTPUTS + 1)),
+        ([good], replace(gather, address=CONFIG.lane_depth - 3)),
+        ([good, gather], replace(gather, row=CONFIG.effective_rows - 3 * CONFIG.lanes + 1)),
+    ]
+    for before, bad in outside:
         # The contraction behind is under way when a result address of the bad one is found.
-        for address, word in enumerate(encode([good, bad, good, Halt()])):
+        for address, word in enumerate(encode([*before, bad, good, Halt()])):
             await bench.write(Space.PROGRAM, address, word)
         await bench.run(1, 0)
-        assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ADDRESS), base
-        assert int(top.control__current_pc.value) == Contract.WORDS, base
+        assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ADDRESS), bad
+        assert int(top.control__current_pc.value) == sum(instruction.WORDS for instruction in before), bad
         bench.same_status()
     for address, word in enumerate(encode([Batch(), Halt()])):
         await bench.write(Space.PROGRAM, address, word)

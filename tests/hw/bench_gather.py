@@ -39,7 +39,7 @@ def walk(gather):
     for lane in range(gather.lanes):
         for turn in range(gather.rows):
             for column in range(gather.cols):
-                address = (gather.address + turn * gather.stride + column) % WRAP
+                address = (gather.address + turn * gather.stride + column * gather.col_stride) % WRAP
                 if address >= CONFIG.lane_depth or row % WRAP >= CONFIG.effective_rows:
                     yield None
                     return
@@ -143,9 +143,12 @@ def random_gather():
     cols = random.choice([1, CONFIG.columns, random.randint(1, CONFIG.columns)])
     most = min(MOST_WORDS // (lanes * cols), CONFIG.effective_rows // lanes)
     rows = random.choice([1, random.randint(1, max(most, 1)), max(most, 1)])
-    room = (CONFIG.lane_depth - cols) // max(rows - 1, 1)
+    widest = (CONFIG.lane_depth - 1) // max(cols - 1, 1)
+    col_stride = random.choice([1, 1, random.randint(0, widest)])
+    span = (cols - 1) * col_stride + 1
+    room = (CONFIG.lane_depth - span) // max(rows - 1, 1)
     stride = random.choice([min(cols, room), 0, room, random.randint(0, room), -random.randint(0, room)])
-    low, high = max(0, -stride * (rows - 1)), CONFIG.lane_depth - cols - max(0, stride * (rows - 1))
+    low, high = max(0, -stride * (rows - 1)), CONFIG.lane_depth - span - max(0, stride * (rows - 1))
     address = random.choice([low, high, random.randint(low, high)])
     row = random.choice([0, CONFIG.effective_rows - lanes * rows, random.randrange(CONFIG.effective_rows)])
     action = random.random()
@@ -155,8 +158,16 @@ def random_gather():
         row = random.choice([-1, CONFIG.effective_rows, random.randrange(WRAP)])
     elif action < 0.2:
         stride = random.randrange(WRAP)
+    elif action < 0.22:
+        col_stride = random.randrange(WRAP)
     return Gather(
-        address=address % WRAP, stride=stride % WRAP, rows=rows, lanes=lanes, cols=cols, row=max(row, -1) % WRAP
+        address=address % WRAP,
+        stride=stride % WRAP,
+        rows=rows,
+        lanes=lanes,
+        cols=cols,
+        col_stride=col_stride,
+        row=max(row, -1) % WRAP,
     )
 
 

@@ -131,9 +131,9 @@ class Accumulator:
         last = max(self.cycle, *(group.captured for group in self.groups), 0) + random.randint(0, idle)
         for group, slot in zip(groups, slots, strict=True):
             pace = max(CONFIG.loss_lanes * outputs, CLOSEST) + random.randint(0, idle)
-            cycles = last + pace - np.array(sorted(random.sample(range(pace), outputs), reverse=True))
-            self._schedule(group, cycles.tolist(), announced, Base.ADD, int(slot))
+            cycles = sorted(random.sample(range(last + 1, last + pace), outputs - 1))
             last += pace
+            self._schedule(group, [*cycles, last], announced, Base.ADD, int(slot))
         await self.step()
 
     async def write_targets(self, half, values):

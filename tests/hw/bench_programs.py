@@ -6,7 +6,22 @@ import random
 
 import cocotb
 from bench_core import CONFIG, PARAMETERS, Bench
-from tenzo_hw.isa import Activation, Batch, Contract, End, Halt, Instruction, Level, Loop, Sweep, SweepKind, encode
+from tenzo_hw.isa import (
+    Activation,
+    Batch,
+    Contract,
+    End,
+    Gather,
+    Halt,
+    Instruction,
+    Level,
+    Loop,
+    Operand,
+    Set,
+    Sweep,
+    SweepKind,
+    encode,
+)
 from tenzo_hw.protocol import Register, Space, space_words
 from tenzo_sim.programs import cured, random_program
 
@@ -64,6 +79,7 @@ async def refusals(top) -> None:
     contract = Contract(
         a_base=0, w_base=0, o_base=0, levels=(Level(60),) + (Level(),) * 5, cols=1, last_cols=1, col_stride=1, shift=0
     )
+    single = Sweep(kind=SweepKind.UPDATE, row=0, count=9, single=True, column_register=1, row_register=2)
     wrong: list[list[Instruction]] = [
         [End()],
         [Loop(count=1)] * 5,
@@ -71,6 +87,12 @@ async def refusals(top) -> None:
         [Contract(**(vars(contract) | {"activation": Activation.TABLE3}))],
         [Sweep(kind=SweepKind.PERTURB, row=0, count=0)],
         [Sweep(kind=SweepKind.PERTURB, row=1, count=CONFIG.weight_rows)],
+        [Contract(**(vars(contract) | {"operand": Operand.STEP, "from_batch": True}))],
+        [Contract(**(vars(contract) | {"operand": max(Operand) + 1}))],
+        [Contract(**(vars(contract) | {"base": 3}))],
+        [Gather(address=0, stride=1, rows=1, lanes=CONFIG.lanes + 1, cols=1, row=0)],
+        [Set(register=1, value=5), single],
+        [Set(register=2, value=CONFIG.weight_rows), single],
     ]
     before = [[], [contract], [Sweep(kind=SweepKind.UPDATE, row=0, count=50)]]
     for instructions in wrong:

@@ -80,7 +80,8 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
             levels += [Level(rng.randrange(1, 99), word(), word(), word(), word()) for _ in range(4)]
             cols = rng.randint(1, config.columns)
             flags = {name: rng.random() < 0.5 for name in ("store", "to_loss")}
-            flags |= {name: operand == Operand.WORD and rng.random() < 0.5 for name in ("from_batch", "bias")}
+            flags["from_batch"] = operand == Operand.WORD and rng.random() < 0.5
+            flags["bias"] = operand in (Operand.WORD, Operand.RELU) and rng.random() < 0.5
             registers = {f"{stream}_register": rng.randrange(ADDRESS_REGISTERS) for stream in "awob"}
             bases = {f"{stream}_base": word() for stream in "awob"}
             return Contract(
@@ -157,22 +158,21 @@ def random_body(rng: random.Random, config: Config, depth: int) -> list[Instruct
 
 def out_of_range(rng: random.Random, config: Config, program: list[Instruction]) -> list[Instruction]:
     """The program with the value of one field just outside of what the configuration has, where one can be."""
-    number = rng.randrange(len(program))
+    number = rng.choice([n for n, instruction in enumerate(program) if type(instruction) in UNITS] or [0])
     instruction = program[number]
     changes: list[dict] = []
     match instruction:
-        case Contract(levels=levels, cols=cols):
+        case Contract(levels=levels, cols=cols, operand=operand):
             level = rng.randrange(len(levels))
             empty = (*levels[:level], replace(levels[level], count=0), *levels[level + 1 :])
             changes = [{"levels": empty}, {"cols": config.columns + 1}, {"last_cols": 0}, {"last_cols": cols + 1}]
-            changes += [
-                {"activation": Activation.TABLE0 + config.tables},
-                {"activation": 7},
-                {"base": 3},
-                {"operand": 7},
-            ]
-            other = rng.choice([operand for operand in Operand if operand != Operand.WORD])
-            changes += [{"operand": other, "from_batch": True}, {"operand": other, "bias": True}]
+            changes += [{"activation": Activation.TABLE0 + config.tables}, {"activation": 7}, {"base": 3}]
+            if operand == Operand.DIFFERENCE:  # the strides of its environments go with no other
+                changes += [{"from_batch": True}, {"bias": True}]
+            else:
+                made = rng.choice((Operand.STEP, Operand.IDENTITY))
+                changes += [{"operand": 7}, {"operand": Operand.RELU, "from_batch": True}]
+                changes += [{"operand": made, "bias": True}]
         case Sweep(row=row):
             changes = [{"count": 0}, {"count": config.weight_rows - row + 1}, {"row": config.weight_rows}]
             changes += [{"single": rng.random() < 0.8, "column": config.columns}]

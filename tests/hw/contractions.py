@@ -41,10 +41,12 @@ def random_contract(rng, config, *, read=None, written=None, **fixed):
     read, written = read or [(0, depth)], written or [(0, depth)]
     while True:
         operands = [Operand.WORD] * 3
+        if not fixed.get("from_batch"):
+            operands += [Operand.RELU]
         if not fixed.get("from_batch") and not fixed.get("bias"):
             operands += [Operand.DIFFERENCE, Operand.DIFFERENCE, Operand.STEP, Operand.IDENTITY]
         operand = fixed.get("operand", Operand(int(rng.choice(operands))))
-        is_word = operand == Operand.WORD
+        is_word = operand in (Operand.WORD, Operand.RELU)
         levels = []
         for level in range(6):
             outer = level >= REDUCTION_LEVELS
@@ -64,7 +66,7 @@ def random_contract(rng, config, *, read=None, written=None, **fixed):
             col_stride=int(rng.integers(-2, 6)) & 0xFFFF,
             shift=int(rng.choice([rng.integers(0, 8), rng.integers(0, 64)])),
             tile_level=int(rng.integers(4)),
-            from_batch=is_word and bool(rng.integers(2)),
+            from_batch=operand == Operand.WORD and bool(rng.integers(2)),
             store=not is_difference and bool(rng.integers(4)),
             to_loss=to_loss,
             bias=is_word and bool(rng.integers(2)),
@@ -77,7 +79,7 @@ def random_contract(rng, config, *, read=None, written=None, **fixed):
         contract = replace(contract, **fixed)
         if contract.from_batch:
             sources = [(0, config.batch_depth)]
-        elif operand == Operand.WORD:
+        elif is_word:
             sources = read
         elif operand == Operand.IDENTITY:
             sources = [(0, depth)]

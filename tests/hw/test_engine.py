@@ -50,6 +50,8 @@ def operand(config, contract, number, lane, batch, a, b):
     if contract.operand == Operand.WORD:
         return int(batch[a] if contract.from_batch else lane[a])
     z = int(lane[a])
+    if contract.operand == Operand.RELU:
+        return max(z, 0)
     e = int(lane[config.lane_depth // 2 + b]) if contract.operand == Operand.DIFFERENCE else constant(config, contract)
     return max(saturate(z + e, config.word), 0) - max(z, 0)
 

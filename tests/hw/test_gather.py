@@ -50,6 +50,12 @@ def gathered(**changes):
     return model(TINY, Gather(**fields), lanes, effective), effective
 
 
+def test_columns_in_steps():
+    refused, effective = gathered(col_stride=5)
+    assert not refused
+    assert effective[200:204].tolist() == [[110, 115], [117, 122], [210, 215], [217, 222]]
+
+
 def test_rows_of_lane_after_lane():
     refused, effective = gathered()
     assert not refused

@@ -14,12 +14,13 @@ NAMES = {
     "masters": "master",
     "momenta": "momentum",
     "effective": "effective, 2 halves",
-    "activations": "lane",
+    "bank": "lane",
     "batch": "batch, 2 halves",
     "targets": "target, 2 halves",
     "values": "table value",
     "slopes": "table slope",
     "words": "outputs, 2 groups",
+    "base": "base of differences",
     "slots": "loss slots",
     "memory": "coefficients",
     "history": "history",
@@ -33,6 +34,6 @@ def test_map_is_what_the_gateware_has() -> None:
     config = preset("tiny")
     bits: Counter[str] = Counter()
     for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", rtlil.convert(Machine(config))):
-        bits[re.sub(r"^(words|best)\d+$", r"\1", name)] += int(width) * int(size)
+        bits[re.sub(r"^(words|best|bank)\d+$", r"\1", name)] += int(width) * int(size)
     assert bits.keys() == NAMES.keys() | INSIDE
     assert {NAMES[name]: bits[name] for name in NAMES} == {memory.name: memory.bits for memory in memory_map(config)}

@@ -49,6 +49,7 @@ KEEP = dataclasses.replace(OUTPUTS, base=Base.KEEP)
 ADD = dataclasses.replace(
     OUTPUTS, levels=(*OUTPUTS.levels[:3], Level(3, 0, 0, 5), *[Level()] * 2), base=Base.ADD, o_base=501
 )
+ONE_RESULT = dataclasses.replace(KEEP, levels=(Level(2), *[Level()] * 5), cols=1, last_cols=1)
 ONE_GROUP = Loss(kind=LossKind.CROSS_ENTROPY, outputs=4, groups=1)
 GATHER = Gather(address=240, stride=4, rows=4, lanes=2, cols=2, row=500)
 PERTURB = Sweep(kind=SweepKind.PERTURB, row=0, count=28, single=True)
@@ -100,8 +101,10 @@ def at(level, **changes):
         ([Coefficient(queries=512, two_sided=False)], "queries=512 is outside of 1 to 511"),
         ([changed(to_loss=True)], "8 results go to the loss, but no Loss came before"),
         ([dataclasses.replace(LOSS, outputs=7), changed(to_loss=True)], "the Loss before takes 7"),
-        ([of(DIFFERENCE, bias=True)], "the operand DIFFERENCE goes with neither from_batch nor bias"),
-        ([changed(operand=Operand.IDENTITY, from_batch=True)], "the operand IDENTITY goes with neither"),
+        ([of(DIFFERENCE, bias=True)], "the operand DIFFERENCE does not go with bias"),
+        ([changed(operand=Operand.IDENTITY, from_batch=True)], "the operand IDENTITY does not go with from_batch"),
+        ([changed(operand=Operand.RELU, from_batch=True)], "the operand RELU does not go with from_batch"),
+        ([changed(operand=Operand.RELU, a_base=225)], "activations of the lane memory at 225 to 256"),
         ([of(DIFFERENCE, a_base=97)], "reads activations of the lower bank at 97 to 128; 128 are there"),
         ([of(DIFFERENCE, b_base=121)], "reads environments of the upper bank at 121 to 128; 128 are there"),
         ([changed(operand=Operand.STEP, a_base=97)], "the lower bank at 97 to 128"),
@@ -132,6 +135,7 @@ def at(level, **changes):
         ([ONE_GROUP, KEEP, of(ADD, o_base=502)], "adds losses to the loss slots at 502 to 512; 512 are there"),
         ([ONE_GROUP, KEEP, rows(ADD, 3)], "come 6 cycles apart, but reading one takes 8; give a larger pace"),
         ([ONE_GROUP, KEEP, ADD, of(rows(ADD, 1), pace=4)], "come 6 cycles apart"),
+        ([of(ONE_GROUP, outputs=1), ONE_RESULT, of(ONE_RESULT, base=Base.ADD)], "come 2 cycles apart"),
         ([CONTRACT] * 49, "the program has 1030 words; the program memory holds 1024"),
         ([Loop(count=2)], "no Halt"),
     ],
@@ -159,8 +163,9 @@ def test_what_goes_to_the_loss_and_fits_exactly_is_accepted():
 def test_what_fits_into_the_banks_and_rows_exactly_is_accepted():
     check([of(DIFFERENCE, a_base=96, b_base=120), of(GATHER, address=242, row=504), Halt()], CONFIG)
     check([of(GATHER, address=3, stride=0xFFFF), of(PERTURB, row=100, column=1), Halt()], CONFIG)
-    back = Add(register=1, value=-100)
-    check([back, of(PERTURB, row=200, row_register=1, column=101, column_register=1), Halt()], CONFIG)
+    back = Add(register=1, value=-30)
+    check([back, of(PERTURB, row=130, row_register=1, column=31, column_register=1), Halt()], CONFIG)
+    check([changed(operand=Operand.RELU, bias=True, a_base=224), Halt()], CONFIG)
     check([of(PERTURB, single=False, column=31), Halt()], CONFIG)
 
 

@@ -13,7 +13,7 @@ from tenzo_sim.contraction import Engine
 from tenzo_sim.memories import Memories
 
 CONFIG = preset("tiny").replace(
-    lanes=3, columns=5, lane_depth=128, batch_depth=64, weight_rows=64, effective_rows=128, losses=64, output_word=12
+    lanes=3, columns=5, lane_depth=128, batch_depth=64, weight_rows=64, effective_rows=128, losses=32, output_word=12
 )
 WIDE = CONFIG.replace(lanes=8, word=18, input_word=18, output_word=20)
 REGISTERS = [0, 1, 2, 3, 0xFFFF, 5, 6, 7]

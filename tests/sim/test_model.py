@@ -6,19 +6,25 @@ import random
 import numpy as np
 import pytest
 from tenzo.device import Device
+from tenzo_hw.check import check
 from tenzo_hw.config import preset
+from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Activation,
     Add,
+    Base,
     Batch,
     Coefficient,
     Contract,
     End,
+    Gather,
     Halt,
     Level,
     Loop,
     Loss,
     LossKind,
+    Operand,
+    Set,
     Sweep,
     SweepKind,
     Wait,
@@ -192,6 +198,127 @@ def test_a_training_step_is_plain_arithmetic(seed):
     assert machine.status().cycles == timeline(program, CONFIG).cycles
 
 
+# Incremental coordinate-wise differences of a network of 3 inputs, 4 hidden and 2 output words. Entries 0 and 1 move a
+# half of the hidden words each, along environments; entries 2 to 5 move one hidden word each by a constant.
+HIDDEN, ENTRIES, MOVED = 4, 2, 2
+HIDDEN_ROW, ENVIRONMENT_ROW, DENSE_ROW, TRAINED_ROW = 0, 6, 12, 20
+FORMED_ROW = 2 * CONFIG.weight_rows
+STEP = 5
+SLOPE, RATE = 7, 3 << 8
+
+
+def layer(**fields):
+    """A contraction with two results a tile."""
+    fields = {"o_base": 0, "a_base": 0, "cols": 2, "last_cols": 2, "col_stride": 1, "shift": 0} | fields
+    levels = fields.pop("levels")
+    return Contract(levels=(*levels, *[Level()] * (6 - len(levels))), **fields)
+
+
+def incremental_step():
+    """Forms the dense weights, then losses of all entries for each group, then updates one column of six rows."""
+    from_batch = {"from_batch": True, "a_register": 1, "wait": Wait.ENGINE}
+    tiles = Level(2, 0, 3, 2)
+    to_loss = {"w_base": FORMED_ROW, "to_loss": True, "store": False, "wait": Wait.ENGINE}
+    add = to_loss | {"base": Base.ADD, "pace": 4, "col_stride": 0}
+    return [
+        Batch(),
+        Sweep(kind=SweepKind.PERTURB, row=0, count=TRAINED_ROW),
+        layer(
+            levels=(Level(2, 1, 2), Level(), Level(2, 0, 1, 2)),
+            w_base=DENSE_ROW,
+            o_base=32,
+            operand=Operand.IDENTITY,
+            one=3,
+            shift=3,
+            wait=Wait.SWEEP,
+        ),
+        Gather(address=32, stride=2, rows=2, lanes=2, cols=2, row=FORMED_ROW),
+        Loop(count=GROUPS),
+        Loss(kind=LossKind.CROSS_ENTROPY, outputs=2, groups=1, fraction=SLOPE, accumulate=True, target_register=2),
+        layer(levels=(Level(3, 1, 1), Level(), tiles), w_base=HIDDEN_ROW, shift=4, **from_batch),
+        layer(levels=(Level(3, 1, 1), Level(), tiles), w_base=ENVIRONMENT_ROW, shift=5, o_base=131, **from_batch),
+        layer(levels=(Level(HIDDEN, 1, 1),), operand=Operand.RELU, base=Base.KEEP, **to_loss),
+        layer(
+            levels=(Level(MOVED, 1, 1, 0, 1), Level(), Level(), Level(ENTRIES, MOVED, MOVED, 1, MOVED)),
+            operand=Operand.DIFFERENCE,
+            o_base=1,
+            b_base=3,
+            **add,
+        ),
+        layer(
+            levels=(Level(), Level(), Level(), Level(HIDDEN, 1, 1, 1)),
+            operand=Operand.STEP,
+            one=STEP,
+            o_base=1 + ENTRIES,
+            **add,
+        ),
+        Add(register=1, value=3),
+        Add(register=2, value=CONFIG.lanes),
+        End(),
+        Coefficient(queries=ENTRIES + HIDDEN, two_sided=False, normalise=False, shift=2, clip=0xFFFF),
+        Set(register=3, value=1),
+        *(
+            Sweep(
+                kind=SweepKind.UPDATE,
+                row=TRAINED_ROW - 1 + first,
+                count=count,
+                row_register=3,
+                single=True,
+                column_register=3,
+                first=True,
+                last=True,
+                wait=Wait.COEFFICIENT,
+            )
+            for first, count in ((0, ENTRIES), (ENTRIES, HIDDEN))
+        ),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_incremental_differences_are_full_evaluations(seed):
+    random_words = np.random.default_rng(seed)
+    machine, lanes = MachineModel(CONFIG), CONFIG.lanes
+    program = [*incremental_step(), Halt()]
+    check(program, CONFIG)
+    assert hazards(program, CONFIG) == []
+    load(machine, program)
+    words = random_words.integers(-30, 31, (CONFIG.weight_rows, 2))
+    x = random_words.integers(-100, 100, (GROUPS, lanes, 3))
+    labels = random_words.integers(0, 2, GROUPS * lanes)
+    for address, word in enumerate(words.reshape(-1)):
+        machine.write(Space.MASTER, address, int(word) << CONFIG.master_extra)
+    for lane in range(lanes):
+        for address, word in enumerate(x[:, lane].reshape(-1)):
+            machine.write(Space.BATCH, lane * CONFIG.batch_depth + address, int(word))
+    for address, label in enumerate(labels):
+        machine.write(Space.TARGET, address, int(label))
+    machine.write(Space.REGISTER, Register.RATE, RATE)
+    machine.commit()
+    machine.run(0, 1)
+
+    samples = x.reshape(-1, 3)
+    first, environment = (words[row : row + 6].reshape(2, 3, 2).swapaxes(0, 1) for row in (HIDDEN_ROW, ENVIRONMENT_ROW))
+    z = clip(round_shift(np.einsum("sk,ktc->stc", samples, first), 4), CONFIG.word).reshape(-1, HIDDEN)
+    e = clip(round_shift(np.einsum("sk,ktc->stc", samples, environment), 5), CONFIG.word).reshape(-1, HIDDEN)
+    moves = [np.where(np.arange(HIDDEN) // MOVED == entry, e, 0) for entry in range(ENTRIES)]
+    moves += [np.where(np.arange(HIDDEN) == entry, 1 << STEP, 0) for entry in range(HIDDEN)]
+    evaluations = [
+        cross_entropy(np.maximum(clip(z + move, CONFIG.word), 0) @ words[DENSE_ROW : DENSE_ROW + HIDDEN], labels, SLOPE)
+        for move in (0, *moves)
+    ]
+    slots = [int(values.sum()) for values, _ in evaluations]
+    assert (machine.status().state, machine.status().fault) == (State.IDLE, Fault.NONE)
+    assert [machine.read(Space.LOSS, 2 * slot) for slot in range(len(slots))] == slots
+    assert machine.read(Space.HISTORY, 2) == evaluations[0][1].sum()
+    differences = np.array(slots[1:]) - slots[0]
+    steps = round_shift(np.clip(round_shift(differences * 256, 2), -0xFFFF, 0xFFFF) * RATE, 16)
+    masters = words << CONFIG.master_extra
+    masters[TRAINED_ROW : TRAINED_ROW + len(steps), 1] -= steps
+    assert [machine.read(Space.MASTER, address) for address in range(words.size)] == masters.reshape(-1).tolist()
+    assert machine.read(Space.MOMENTUM, 2 * TRAINED_ROW + 1) == steps[0]
+    assert machine.status().cycles == timeline(program, CONFIG).cycles
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_cycles_are_those_of_the_timeline(seed):
     rng = random.Random(seed)
@@ -294,6 +421,14 @@ def changed(contract=None, **changes):
     return dataclasses.replace(contract or read_batch(), **changes)
 
 
+def single(**fields):
+    return Sweep(kind=SweepKind.PERTURB, row=0, count=2, single=True, **fields)
+
+
+def gathered(**fields):
+    return Gather(**({"address": 0, "stride": 2, "rows": 1, "lanes": 2, "cols": 2, "row": 0} | fields))
+
+
 @pytest.mark.parametrize(
     ("program", "pc", "fault"),
     [
@@ -308,10 +443,20 @@ def changed(contract=None, **changes):
         ([Sweep(kind=SweepKind.PERTURB, row=0, count=0), Halt()], 0, Fault.RANGE),
         ([Sweep(kind=SweepKind.PERTURB, row=128, count=1), Halt()], 0, Fault.ADDRESS),
         ([Loss(kind=LossKind.SQUARED_ERROR, outputs=17, groups=1), Halt()], 0, Fault.RANGE),
-        ([Coefficient(queries=17), Halt()], 0, Fault.RANGE),
+        ([Coefficient(queries=257), Halt()], 0, Fault.RANGE),
         ([Loop(count=2), End(), changed(a_base=128), Halt()], 2, Fault.ADDRESS),
-        ([changed(w_base=256), Halt()], 0, Fault.ADDRESS),
+        ([changed(w_base=512), Halt()], 0, Fault.ADDRESS),
         ([changed(o_base=256), Halt()], 0, Fault.ADDRESS),
+        ([changed(operand=Operand.STEP), Halt()], 0, Fault.RANGE),
+        ([changed(operand=Operand.STEP, from_batch=False, a_base=128), Halt()], 0, Fault.ADDRESS),
+        ([changed(operand=Operand.DIFFERENCE, from_batch=False, b_base=128), Halt()], 0, Fault.ADDRESS),
+        ([changed(store=False, to_loss=True, base=Base.ADD, o_base=512), Halt()], 0, Fault.ADDRESS),
+        ([Set(register=1, value=2), changed(operand=Operand.RELU, bias=True), Halt()], 1, Fault.RANGE),
+        ([Set(register=1, value=2), single(column_register=1), Halt()], 1, Fault.RANGE),
+        ([Set(register=1, value=127), single(row_register=1), Halt()], 1, Fault.ADDRESS),
+        ([gathered(lanes=3), Halt()], 0, Fault.RANGE),
+        ([gathered(address=255), Halt()], 0, Fault.ADDRESS),
+        ([Set(register=1, value=511), gathered(row_register=1), Halt()], 1, Fault.ADDRESS),
     ],
 )
 def test_faults(program, pc, fault):

@@ -184,8 +184,8 @@ def test_a_walk_without_even_steps_is_refused() -> None:
         (NETWORKS["three cores"], SMALL.replace(losses=64), "losses a step are needed, the machine has 64"),
         (
             WIDE,
-            SMALL.replace(weight_rows=128, effective_rows=256),
-            "rows of effective words are needed, the machine has 256",
+            SMALL.replace(weight_rows=256, effective_rows=512),
+            "rows of effective words are needed, the machine has 512",
         ),
     ],
 )

@@ -52,10 +52,10 @@ class LaneControl(wiring.Signature):
     """All that steers a lane, each part at the cycle of its use; seen from the neighbour that gives it.
 
     A row is an ``address`` of the batch memory and the lower bank and one of the ``upper`` bank, then ``source``,
-    ``rectify`` (a ReLU of what it says) and ``one``, ``weights``, ``first`` (the sums begin anew) and ``load`` (they go to the drain). A result leaves the drain
-    with ``shift`` and ``activation``; ``write`` says what to do with it after the epilogue. The host writes ``data``
-    with one of three strobes. It reads a word with the address of its bank and then, at the time of ``source``,
-    ``read_lane`` and ``read_upper``, which choose the lane and the bank.
+    ``rectify`` (a ReLU of what it says) and ``one``, ``weights``, ``first`` (the sums begin anew) and ``load`` (they go
+    to the drain). A result leaves the drain with ``shift`` and ``activation``; ``write`` says what to do with it after
+    the epilogue. The host writes ``data`` with one of three strobes. It reads a word with the address of its bank and
+    then, at the time of ``source``, ``read_lane`` and ``read_upper``, which choose the lane and the bank.
     """
 
     def __init__(self, config: Config) -> None:

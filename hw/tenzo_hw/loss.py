@@ -118,11 +118,11 @@ class LossAccumulator(wiring.Component):
     after lane 0's. A *plain* group is the next ``outputs`` results after a ``reserve``, which must come while ``free``.
     Its outputs are kept as the base with ``outcome.base`` KEEP.
 
-    Results with ``outcome.base`` ADD are differences from the base. They need no ``reserve``, but may come only from
-    when the accumulator is ``idle`` on: no plain group is reserved or being read. Each ``outputs`` of them are one
-    group, whose loss goes to the slot ``outcome.slot`` of lane 0's first result; right samples are not counted, and a
-    LOSS has groups of 1. Two buffers are enough for them as groups may not come closer than they are read, outputs *
-    loss_lanes cycles from one's last result to the next one's, and at least 3.
+    Results with ``outcome.base`` ADD are differences from the base. They need no ``reserve``, but may come only once
+    the accumulator is ``idle``: no plain group is reserved or being read. Every ``outputs`` of them are a group, whose
+    loss goes to slot ``outcome.slot`` of its first result; right samples are not counted, and ``setup.groups`` is 1.
+    Two buffers are enough for them because groups may come no closer than they are read: outputs * loss_lanes cycles
+    from one's last result to the next one's. At least 3 cycles make any order of slots right.
 
     A group captured with lane 0's last result in cycle c is read from cycle c + 1 on, or right after the group before
     it, for outputs * loss_lanes cycles, counted in the first pipe; in the next cycle its buffer is free. ``done`` is

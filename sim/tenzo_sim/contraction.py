@@ -125,13 +125,13 @@ def _saturate(value: int, bits: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(machine: _Machine, table: int, y: int) -> int:
+def _interpolate(tables: np.ndarray, table: int, y: int, word: int, table_bits: int) -> int:
     """The table function of a saturated sum."""
-    fraction_bits = machine.word - machine.table_bits
-    entry = (y >> fraction_bits) + (1 << (machine.table_bits - 1))
-    step = machine.tables[table, entry, 1] * (y & ((1 << fraction_bits) - 1))
+    fraction_bits = word - table_bits
+    entry = (y >> fraction_bits) + (1 << (table_bits - 1))
+    step = tables[table, entry, 1] * (y & ((1 << fraction_bits) - 1))
     rounded = (step + ((1 << fraction_bits) >> 1)) >> fraction_bits
-    return _saturate(machine.tables[table, entry, 0] + rounded, machine.word)
+    return _saturate(tables[table, entry, 0] + rounded, word)
 
 
 @njit(cache=True, nogil=True)
@@ -151,9 +151,10 @@ def _finish(machine: _Machine, job: _Job, cols: int) -> None:
             for lane in range(sums.shape[1]):
                 results[column, lane] = wide[column, lane] = max(results[column, lane], 0)
     elif job.activation >= _TABLE0:
+        tables, table, word, table_bits = machine.tables, job.activation - _TABLE0, machine.word, machine.table_bits
         for column in range(cols):
             for lane in range(sums.shape[1]):
-                value = _interpolate(machine, job.activation - _TABLE0, results[column, lane])
+                value = _interpolate(tables, table, results[column, lane], word, table_bits)
                 results[column, lane] = wide[column, lane] = value
 
 

@@ -85,10 +85,12 @@ class Formats:
                 layers.append(LayerFormat(inner=results, total=results, output=results))
             else:
                 layers.append(LayerFormat(inner=results, total=word - 4, output=word - 2))
-        # A function gives words: only what comes before it can have more bits.
-        finer = config.output_word - word if network.stages[-1].function is None else 0
+        # A function gives words: only what comes before it can have more bits, as many as the products have.
+        last, inputs = network.stages[-1], config.input_word - 2
+        operand = results if len(last.layer.inputs) > 1 else layers[-2].output if len(layers) > 1 else inputs
+        finer = min(config.output_word - word, operand + weights - results) if last.function is None else 0
         return cls(
-            inputs=config.input_word - 2,
+            inputs=inputs,
             weights=weights,
             layers=tuple(layers),
             loss=layers[-1].output + finer,

@@ -168,7 +168,7 @@ def _on_machine(recipe: Recipe, name: str, config: Config | None) -> dict[str, A
 
 
 def _in_floats(recipe: Recipe, dataset: Dataset, seeds: Sequence[int], macs: int, *, quick: bool) -> dict[str, Any]:
-    """The same cores by back-propagation, dense layers by random directions, and the time of a step on this computer."""
+    """The same cores by back-propagation, dense layers by random directions, and the time of a step here."""
     try:
         import torch
 

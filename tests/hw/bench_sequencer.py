@@ -11,7 +11,7 @@ from itertools import islice
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly
-from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, Config, preset
+from tenzo_hw.config import ADDRESS_REGISTERS, LOOP_DEPTH, REDUCTION_LEVELS, Config, preset
 from tenzo_hw.isa import (
     Activation,
     Add,
@@ -156,10 +156,8 @@ def random_body(rng: random.Random, config: Config, depth: int) -> list[Instruct
     return body
 
 
-def out_of_range(rng: random.Random, config: Config, program: list[Instruction]) -> list[Instruction]:
-    """The program with the value of one field just outside of what the configuration has, where one can be."""
-    number = rng.choice([n for n, instruction in enumerate(program) if type(instruction) in UNITS] or [0])
-    instruction = program[number]
+def wrong_fields(rng: random.Random, config: Config, instruction: Instruction) -> list[dict]:
+    """Changes of fields that take the instruction just outside of what the configuration has."""
     changes: list[dict] = []
     match instruction:
         case Contract(levels=levels, cols=cols, operand=operand):
@@ -175,7 +173,7 @@ def out_of_range(rng: random.Random, config: Config, program: list[Instruction])
                 changes += [{"operand": made, "bias": True}]
         case Sweep(row=row):
             changes = [{"count": 0}, {"count": config.weight_rows - row + 1}, {"row": config.weight_rows}]
-            changes += [{"single": rng.random() < 0.8, "column": config.columns}]
+            changes += [{"single": True, "column": config.columns}]
         case Loss():
             changes = [{"outputs": 0}, {"outputs": config.outputs + 1}, {"groups": 0}]
         case Gather():
@@ -184,9 +182,17 @@ def out_of_range(rng: random.Random, config: Config, program: list[Instruction])
             changes += [{name: 0} for name in ("lanes", "cols", "rows")]
         case Coefficient(two_sided=two_sided):
             changes = [{"queries": 0}, {"queries": config.losses // 2 + 1 if two_sided else config.losses}]
-    if changes:
-        program = [*program[:number], replace(instruction, **rng.choice(changes)), *program[number + 1 :]]
-    return program
+    return changes
+
+
+def out_of_range(rng: random.Random, config: Config, program: list[Instruction]) -> list[Instruction]:
+    """The program with the fields of one instruction just outside of what the configuration has, where they can be."""
+    places = [number for number, instruction in enumerate(program) if type(instruction) in UNITS]
+    if not places:
+        return program
+    number = rng.choice(places)
+    change = rng.choice(wrong_fields(rng, config, program[number]))
+    return [*program[:number], replace(program[number], **change), *program[number + 1 :]]
 
 
 def broken(rng: random.Random, config: Config, words: list[int], starts: list[int]) -> list[int]:
@@ -311,6 +317,22 @@ class Bench:
             await FallingEdge(top.clk)
         return events
 
+    def same_run(self, events: list[tuple], issues: list[Issue], refused: Refused | None) -> None:
+        """The run that has just ended did what the manual says."""
+        top, seed = self.top, PARAMETERS["seed"]
+        reference_events, last, waits = reference(self.config, issues, self.inputs)
+        assert events == reference_events, f"seed {seed}"
+        assert int(top.waits.value) == waits
+        assert int(top.cycles.value) == len(self.inputs)
+        fault = (int(top.fault.value), int(top.pc.value))
+        if refused is None:
+            assert int(top.state.value) == State.IDLE, f"seed {seed}: fault {fault[0]} at word {fault[1]}"
+            assert fault[1] == issues[-1].pc
+            assert int(top.cycles.value) == last + 1
+        else:
+            assert int(top.state.value) == State.FAILED
+            assert fault == (refused.fault, refused.pc), f"seed {seed}"
+
 
 def reference(config: Config, issues: list[Issue], inputs: list[dict[str, int]]) -> tuple[list[tuple], int, int]:
     """The manual's rule: events, cycle of the last issue and cycles waited for the host."""
@@ -342,8 +364,7 @@ def packed(instruction: Instruction) -> int:
 @cocotb.test(timeout_time=10, timeout_unit="ms")
 async def programs(top) -> None:
     config = preset(PARAMETERS["config"])
-    seed = PARAMETERS["seed"]
-    rng = random.Random(seed)
+    rng = random.Random(PARAMETERS["seed"])
     bench = Bench(top, config, rng)
     await bench.start()
     ends = {fault: 0 for fault in Fault}
@@ -365,21 +386,45 @@ async def programs(top) -> None:
         if refused is not None and refused.fault == Fault.ABORTED:
             continue
         events = await bench.run(pc, repeat, rng.choice((0, 0.2, 0.6)))
-        reference_events, last, waits = reference(config, issues, bench.inputs)
-        assert events == reference_events, f"seed {seed}"
-        assert int(top.waits.value) == waits
-        assert int(top.cycles.value) == len(bench.inputs)
+        bench.same_run(events, issues, refused)
         ends[refused.fault if refused else Fault.NONE] += 1
-        if refused is None:
-            assert int(top.state.value) == State.IDLE, (
-                f"seed {seed}: {int(top.fault.value)} at word {int(top.pc.value)}"
-            )
-            assert int(top.pc.value) == issues[-1].pc
-            assert int(top.cycles.value) == last + 1
-        else:
-            assert int(top.state.value) == State.FAILED
-            assert (int(top.fault.value), int(top.pc.value)) == (refused.fault, refused.pc)
     assert all(ends[fault] for fault in Fault if fault != Fault.ABORTED), ends
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def edges(top) -> None:
+    """Every field just outside, and sweeps that their registers take to the edge and over it."""
+    config = preset(PARAMETERS["config"])
+    rng = random.Random(PARAMETERS["seed"] + 2)
+    bench = Bench(top, config, rng)
+    await bench.start()
+    programs: list[list[Instruction]] = []
+    for kind in UNITS:
+        for _ in range(4):
+            plain = next(i for i in iter(lambda: random_instruction(rng, config), None) if isinstance(i, kind))
+            if isinstance(plain, Sweep):
+                plain = replace(plain, row_register=0, column_register=0)
+            programs += [[plain], *([replace(plain, **change)] for change in wrong_fields(rng, config, plain))]
+    sweep = Sweep(kind=SweepKind.UPDATE, row=3, count=config.weight_rows - 5, single=True, row_register=1)
+    for row, column in ((2, 0), (3, 0), (0xFFFD, 0), (0xFFFC, 0), (2, config.columns - 1), (2, config.columns)):
+        registers = [Set(register=1, value=row), Set(register=2, value=column)]
+        programs += [[*registers, sweep], [*registers, replace(sweep, column_register=2)]]
+        programs += [[*registers, replace(sweep, single=False, column_register=2)]]
+    words = [encode([*program, Halt()]) for program in programs]
+    contract = next(i for i in iter(lambda: random_instruction(rng, config), None) if isinstance(i, Contract))
+    for operand in Operand:
+        for level in range(REDUCTION_LEVELS):
+            moved = replace(contract, levels=(Level(),) * 6, operand=operand, bias=False, from_batch=False)
+            words.append(encode([moved, Halt()]))
+            bits = Contract.FIELDS[f"b{level}"]
+            words[-1][bits.word] |= 1 << bits.low + rng.randrange(bits.width)
+    refusals = 0
+    for program in words:
+        await bench.load(program)
+        issues, refused = expected(config, program, 0, 1)
+        bench.same_run(await bench.run(0, 1, 0), issues, refused)
+        refusals += refused is not None
+    assert 0 < refusals < len(words)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")

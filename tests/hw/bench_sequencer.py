@@ -63,7 +63,7 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
     word = lambda: rng.getrandbits(16)  # noqa: E731
     # Small values keep the rows of sweeps inside.
     small = rng.random() < 0.7
-    register = lambda: rng.randrange(ADDRESS_REGISTERS) if rng.random() < 0.3 else 0  # noqa: E731
+    register = lambda: rng.randrange(ADDRESS_REGISTERS) if rng.random() < 0.6 else 0  # noqa: E731
     match rng.randrange(8):
         case 0:
             value = rng.randrange(3) if small else word()
@@ -370,7 +370,7 @@ async def programs(top) -> None:
     ends = {fault: 0 for fault in Fault}
     for _ in range(PARAMETERS["programs"]):
         program = [*random_body(rng, config, LOOP_DEPTH), Halt()]
-        if rng.random() < 0.4:
+        if rng.random() < 0.6:
             program = out_of_range(rng, config, program)
         words = encode(program)
         lengths = [len(instruction.encode()) for instruction in program]

@@ -83,10 +83,14 @@ class Contractions:
             level = contract.tile_level
             cols = contract.last_cols if turns[level] == counts[2 + level] - 1 else contract.cols
             results = self._epilogue(contract, total[:, :cols])
+            if contract.to_loss and contract.activation == Activation.NONE:
+                outcomes = saturate(round_shift(total[:, :cols], contract.shift), self._config.output_word)
+            else:
+                outcomes = results
             if contract.store:
                 self.lanes[:, place["o"] + np.arange(cols) * contract.col_stride] = results
             if contract.to_loss:
-                captured.append(results)
+                captured.append(outcomes)
         if contract.to_loss:
             self.losses.append(np.concatenate(captured, axis=1))
 
@@ -99,12 +103,13 @@ class Contractions:
         return y
 
 
-def forward(plan: Plan, words: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def forward(plan: Plan, words: dict[str, np.ndarray], x: np.ndarray, *, to_loss: bool = False) -> np.ndarray:
     """Network outputs int64[samples, outputs] of input words, core by core in the plan's order, rounded in between.
 
-    ``words``: effective words of every weight, shaped as it. Every index of a layer is an axis of its own.
+    ``words``: effective words of every weight, shaped as it. Every index of a layer is an axis of its own. ``to_loss``:
+    the outputs as the loss accumulator gets them, else as the lanes keep them.
     """
-    fraction = plan.formats.inputs
+    fraction, last = plan.formats.inputs, plan.network.stages[-1]
     for stage, layout, form in zip(plan.network.stages, plan.layout.layers, plan.formats.layers, strict=True):
         count = len(stage.layer.inputs)
         # Axis names: 0 samples, 1.. sites, 20.. bonds; new site axes are 40...
@@ -135,6 +140,9 @@ def forward(plan: Plan, words: dict[str, np.ndarray], x: np.ndarray) -> np.ndarr
         state = state.transpose([axes.index(name) for name in (0, *range(40, 40 + count))]).reshape(len(x), -1)
         if stage.layer.bias:
             state = state + (words[f"{stage.name}.bias"] << fraction)
+        if to_loss and stage is last and stage.function is None:
+            shift = fraction + plan.formats.weights - plan.formats.loss
+            return saturate(round_shift(state, shift), plan.config.output_word)
         x = saturate(round_shift(state, fraction + plan.formats.weights - form.total), plan.config.word)
         if isinstance(stage.function, ReLU):
             x = np.maximum(x, 0)

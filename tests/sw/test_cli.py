@@ -184,7 +184,7 @@ def test_bench_leaves_its_result() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train",), "either --recipe"),
+        (("train",), "one of --recipe FILE or --dataset NAME"),
         (("train", "--recipe", "none.toml"), "there is no recipe none.toml"),
         (("train", "--recipe", "small.toml", "--device", "fpga"), "no device 'fpga'"),
         (("train", "--recipe", "small.toml", "--device", "model:small"), "another machine"),

@@ -139,7 +139,7 @@ def test_a_whole_step_keeps_the_multipliers_busy() -> None:
         chosen = Settings(two_sided=two_sided)
         program = training_program(found, chosen)
         run = program.timeline(repeat=10)
-        assert run.macs == 10 * chosen.evaluations * found.macs
+        assert run.macs == 10 * chosen.directions * found.macs
         assert run.utilisation > utilisation
         # Neither a contraction nor a sweep waits for the engine to drain.
         waits = [item.wait for item in program.instructions if isinstance(item, Contract | Sweep)]
@@ -187,7 +187,8 @@ def test_a_program_that_is_too_long_says_so() -> None:
         ({"rate": 0.0}, "rate=0.0"),
         ({"rate": float("nan")}, "rate=nan"),
         ({"estimator": "sgd"}, "rge or cge or incremental-cge"),
-        ({"schedule": "cosine"}, "constant or linear"),
+        ({"schedule": "steps"}, "constant or linear or cosine or exponential"),
+        ({"optimiser": "adam"}, "momentum or sign"),
         ({"momentum": 40}, "momentum=40"),
         ({"clip": 1000.0}, "clip=1000.0 .* 0.004 to 256"),
     ],
@@ -198,7 +199,7 @@ def test_wrong_settings_are_refused(chosen: dict, said: str) -> None:
 
 
 def test_settings_that_the_machine_cannot_hold_are_refused() -> None:
-    found = plan(DIGITS, BIG, 64)
+    found = plan(DIGITS, BIG.replace(losses=64), 64)
     with pytest.raises(ValueError, match="at most 32 queries"):
         training_program(found, Settings(queries=33))
     with pytest.raises(ValueError, match=r"2\*\*-13 to 2\*\*4"):

@@ -56,7 +56,7 @@ class Core(wiring.Component):
             loss.setup_start.eq(sequencer.loss_start),
             loss.reserve.eq(sequencer.contract_start & contract.to_loss & (contract.base != Base.ADD)),
             sequencer.loss_free.eq(loss.free),
-            sequencer.loss_idle.eq(loss.free),
+            sequencer.loss_idle.eq(loss.idle),
             sequencer.loss_done.eq(loss.done),
             coefficient.instruction.eq(sequencer.coefficient),
             coefficient.start.eq(sequencer.coefficient_start),

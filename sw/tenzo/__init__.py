@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .network import TT, Dense, Network, ReLU, Sigmoid, Sine, Tanh
     from .plan import Plan
     from .recipe import Recipe
-    from .settings import Settings
+    from .settings import Hybrid, Settings
     from .trainer import Trainer
     from .transport import open_transport
 
@@ -28,7 +28,7 @@ _HOMES = {
     "network": ("TT", "Dense", "Network", "ReLU", "Sigmoid", "Sine", "Tanh"),
     "plan": ("Plan",),
     "recipe": ("Recipe",),
-    "settings": ("Settings",),
+    "settings": ("Hybrid", "Settings"),
     "trainer": ("Trainer",),
     "transport": ("open_transport",),
 }
@@ -42,6 +42,7 @@ __all__ = [
     "DeviceError",
     "DeviceLost",
     "Formats",
+    "Hybrid",
     "LayerFormat",
     "Network",
     "Plan",

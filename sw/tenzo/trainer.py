@@ -113,10 +113,10 @@ class Trainer:
             return None
         if settings.step is not None:
             return settings.step
-        ends = np.cumsum(self._runs[:, 0])
-        sums = np.add.reduceat(self._losses, np.concatenate([[0], ends[:-1]])) if len(ends) else self._losses[:0]
-        found = settings.switch((sums / self._runs[:, 0]).tolist())
-        return None if found is None else int(ends[found - 1])
+        whole = len(self._losses) // self._chunk
+        chunks = self._losses[: whole * self._chunk].reshape(whole, self._chunk)
+        found = settings.switch(chunks.mean(axis=1).tolist())
+        return None if found is None else found * self._chunk
 
     @property
     def phase(self) -> Settings:
@@ -376,7 +376,9 @@ class Trainer:
     def _set_rate(self, first: int, end: int) -> None:
         """The rate of a schedule that the machine does not follow by itself."""
         if self.phase.schedule in ("cosine", "exponential"):
-            rate = self.phase.rate_at((self.step - first) / (end - first))
+            # That of the chunk, wherever a run was resumed in it.
+            since = max(self.step - self.step % self._chunk, first)
+            rate = self.phase.rate_at((since - first) / (end - first))
             unit = registers(self.plan, replace(self.phase, schedule="constant"), 1)[Register.RATE] / self.phase.rate
             self.device.rate = max(round(rate * unit), 1)
 

@@ -35,6 +35,7 @@ LATENCIES = (
     timing.result_latency,
     timing.capture_latency,
     timing.sweep_latency,
+    timing.gather_latency,
     timing.loss_latency,
     timing.host_read_latency,
 )

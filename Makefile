@@ -5,14 +5,19 @@ BIN := $(VENV)/bin
 # Each test worker and each matrix product has one core: two cores are all that the suite needs.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint lower-bounds docs clean
+.PHONY: demo test bench-quick lint lower-bounds docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/tenzo train --recipe recipes/digits.toml --device sim --run runs/demo --overwrite
 	$(BIN)/tenzo verify runs/demo
 
 test: $(VENV)/ready-test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/bench
+
+# The MNIST benchmark in minutes: everything that the long one measures, on a few steps.
+bench-quick: $(VENV)/ready-bench
+	$(BIN)/pytest tests/bench
+	$(BIN)/tenzo bench mnist --quick
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff format --check .
@@ -35,6 +40,10 @@ $(VENV)/ready: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/ready-test: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,test]'
+	touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,test,bench]'
 	touch $@
 
 $(VENV)/ready-lint: $(VENV)/ready-test

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -149,11 +150,11 @@ def updates(plan: Plan, sweep: Sweep) -> Block:
     """Single-column sweeps like ``sweep`` over all words in the order of their slots."""
     nodes: list[Line | Repeat] = []
     for band in bands(runs(plan)):
-        single = Sweep(**vars(sweep) | {"row": band.row, "count": band.count, "single": True, "column": band.column})
+        single = replace(sweep, row=band.row, count=band.count, single=True, column=band.column)
         if band.columns == 1:
             nodes.append(Line(single, "update"))
             continue
-        single = Sweep(**vars(single) | {"column": 0, "column_register": COLUMN_REGISTER})
+        single = replace(single, column=0, column_register=COLUMN_REGISTER)
         nodes.append(Line(Set(register=COLUMN_REGISTER, value=band.column)))
         body: Sequence[Line] = (Line(single, "update"), Line(Add(register=COLUMN_REGISTER, value=1)))
         nodes.append(Repeat(band.columns, tuple(body), "columns"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS, Config
 from tenzo_hw.isa import Contract, Level
@@ -131,7 +131,7 @@ class Contraction:
         places = math.prod(level.count for level in self._positions())
         return max(places * once, Contract.WORDS + ISSUE_OVERHEAD)
 
-    def contract(self, **values: int | bool) -> Contract:
+    def contract(self, **values: Any) -> Contract:
         """The instruction; results are written in the order of their addresses. Raises ``ValueError`` for too many
         levels."""
         o = self.orientation
@@ -141,7 +141,7 @@ class Contraction:
         outer.sort(key=lambda level: level.o)
         tile_level = next((place for place, level in enumerate(outer) if level.w), 0)
         levels = (*filled(self._reduction(), REDUCTION_LEVELS), *filled(outer, OUTER_LEVELS))
-        fields = {"w_base": o.row, "cols": o.tile_cols, "last_cols": o.last_cols, "col_stride": self.col_stride}
+        fields: dict[str, Any] = {"w_base": o.row, "cols": o.tile_cols, "last_cols": o.last_cols, "col_stride": self.col_stride}
         return Contract(**fields | values, levels=levels, tile_level=tile_level)
 
 

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS
@@ -87,7 +87,7 @@ class Incremental:
                 f"incremental coordinate-wise steps reach the last two layers, the network has {len(stages)}: take "
                 "another estimator"
             )
-        if stages[-1].function is not None:
+        if plan.network.stages[-1].function is not None:
             raise ValueError("incremental coordinate-wise steps need outputs without a function")
         if len(stages) == 2 and not isinstance(stages[0].function, ReLU):
             raise ValueError("incremental coordinate-wise steps need a ReLU between the last two layers")
@@ -387,7 +387,7 @@ class Incremental:
         for number, (step, address) in enumerate(zip(found.steps, addresses, strict=True)):
             ends, starts = number == len(found.steps) - 1, number == 0
             wanted = result if ends else layer_format.inner
-            values: dict[str, int | bool] = {
+            values: dict[str, Any] = {
                 "a_base": 0 if starts else addresses[number - 1],
                 "o_base": address,
                 "shift": shift_of(f"{note} environment", fraction, formats.weights, wanted),
@@ -469,7 +469,7 @@ class Incremental:
         fraction: int,
         operand: Operand,
         a_base: int = 0,
-        **values: int | bool,
+        **values: Any,
     ) -> Contract:
         """A contraction of entries whose differences of outputs go to the loss."""
         plan, last = self.plan, self._is_last(layer)
@@ -478,7 +478,7 @@ class Incremental:
         mu_bits = self._mu_bits if last else 0
         loss_cycles = plan.network.outputs * plan.config.loss_lanes
         tile = [Level(readout.tiles, w=readout.units)]
-        fields: dict[str, int | bool] = {
+        fields: dict[str, Any] = {
             "a_base": a_base,
             "w_base": readout.row,
             "o_base": 0,

@@ -13,6 +13,7 @@ import json
 import textwrap
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from tenzo_hw import protocol, timing
 from tenzo_hw.config import PRESETS, Config
@@ -137,31 +138,66 @@ def protocol_numbers() -> str:
     return "\n".join(parts)
 
 
+def results(name: str) -> dict[str, Any]:
+    """What a benchmark left in docs/results."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text())
+
+
+def percent(accuracy: dict[str, Any]) -> str:
+    """Mean and standard deviation over the seeds."""
+    spread = f" ± {accuracy['std']:.1%}" if len(accuracy["seeds"]) > 1 else ""
+    return f"{accuracy['mean']:.1%}{spread}"
+
+
+def mnist_figures() -> list[tuple[str, str, str]]:
+    """What the README says of MNIST."""
+    mnist = results("mnist")
+    trained, floats, command = mnist["trained"], mnist["floats"], mnist["command"]
+    seeds = ", ".join(map(str, mnist["seeds"]))
+    back, dense = (floats["trained"][name] for name in floats["trained"])
+    incremental, gradient = (floats["seconds_a_step"][name] for name in floats["seconds_a_step"])
+    fast = trained["mnist-fast"]
+    rows = [
+        (f"MNIST, 3,962 words: test accuracy, mean of seeds {seeds}", percent(mnist["accuracy"]), command),
+        ("the same in words of 9 bits", percent(trained["mnist-9bit"]["accuracy"]), command),
+        ("the same cores by back-propagation in floats", percent(back["accuracy"]), command),
+        ("random directions with as many multiply-accumulates", percent(trained["mnist-rge"]["accuracy"]), command),
+        ("the same on dense layers, in floats", percent(dense["accuracy"]), command),
+        (f"accuracy after {fast['steps']} steps of a short run", percent(fast["accuracy"]), command),
+    ]
+    for machine in mnist["machines"][:2]:
+        what = f"its time on `{machine['name']}`, {machine['multipliers']} multipliers, at {machine['mhz']:g} MHz"
+        rows.append((what, f"{machine['seconds']:.1f} s", command))
+    return [
+        *rows,
+        ("a step of it on this computer: PyTorch, one thread", f"{incremental * 1000:.0f} ms", command),
+        ("a step of back-propagation on this computer", f"{gradient * 1000:.0f} ms", command),
+    ]
+
+
 def figures() -> str:
     """The README's table of results, from what the benchmarks left in docs/results."""
-    demo, digits, utilisation, simulator = (
-        json.loads((HERE / "results" / f"{name}.json").read_text())
-        for name in ("demo", "digits", "utilisation", "simulator")
-    )
+    demo, digits, utilisation, simulator = (results(name) for name in ("demo", "digits", "utilisation", "simulator"))
     accuracy, speeds = digits["accuracy"], simulator["cycles_per_second"]
-    mnist = utilisation["mnist-rge"]["step"]
+    steps = {name: utilisation[name]["step"] for name in ("mnist", "mnist-rge", "digits-rge")}
     rows = [
+        *mnist_figures(),
+        (
+            "a step of MNIST, 64 samples, every word moved: cycles",
+            f"{steps['mnist']['cycles']:,}",
+            utilisation["command"],
+        ),
+        ("multipliers busy in that step", f"{steps['mnist']['utilisation']:.1%}", utilisation["command"]),
+        ("a step of 16 random directions: cycles", f"{steps['mnist-rge']['cycles']:,}", utilisation["command"]),
+        ("multipliers busy in that step", f"{steps['mnist-rge']['utilisation']:.1%}", utilisation["command"]),
         (
             f"digits, 938 words: test accuracy, mean of seeds {', '.join(map(str, digits['seeds']))}",
             f"{accuracy['mean']:.1%} ± {accuracy['std']:.1%}",
             digits["command"],
         ),
         ("the same on the simulated gateware, seed 0", f"{demo['accuracy']['test']:.1%}", "make demo"),
+        ("cycles of that run", f"{demo['cycles']['total']:,}", "make demo"),
         ("words, losses and cycles that differ from the exact model", "none" if demo["exact"] else "some", "make demo"),
-        ("cycles of a step, 48 evaluations of 64 samples", f"{demo['cycles']['step']:,}", "make demo"),
-        ("multipliers busy in a whole step", f"{demo['utilisation']['step']:.1%}", "make demo"),
-        ("a step at 100 MHz", f"{demo['clock']['step_us'] / 1000:.2f} ms", "make demo"),
-        (
-            "MNIST, 784→1024→10, 3,962 words, 16 queries: cycles of a step",
-            f"{mnist['cycles']:,}",
-            utilisation["command"],
-        ),
-        ("multipliers busy in that step", f"{mnist['utilisation']:.1%}", utilisation["command"]),
         (
             f"simulated cycles a second, 128 multipliers, {simulator['cores']} cores",
             f"{speeds['driver']:,.0f}",
@@ -174,22 +210,55 @@ def figures() -> str:
     return "\n".join(["", "| what | figure | command |", "|---|---:|---|", *table, ""])
 
 
+def where_cycles_go() -> str:
+    """The table of docs/estimators.md: parts of a step on each machine of the benchmark."""
+    parts = []
+    for machine in results("mnist")["machines"]:
+        parts += [
+            f"`{machine['name']}`: {machine['multipliers']} multipliers, {machine['word']}-bit words, "
+            f"{machine['memory_bits'] / 1e6:.1f} Mbit of memory, {machine['step']:,} cycles a step, "
+            f"{machine['utilisation']:.1%} busy; {machine['seconds']:.1f} s for the short run at "
+            f"{machine['mhz']:g} MHz.",
+            "",
+            "| part of a step | cycles | share | multipliers busy |",
+            "|---|---:|---:|---:|",
+        ]
+        for part in machine["parts"]:
+            busy = part["macs"] / (part["cycles"] * machine["multipliers"]) if part["cycles"] else 0
+            share = part["cycles"] / machine["step"]
+            parts.append(f"| {part['name']} | {part['cycles']:,} | {share:.1%} | {busy:.1%} |")
+        parts.append("")
+    return "\n".join(["", *parts])
+
+
+def renewed(path: Path, marks: tuple[str, str], content: str) -> str:
+    """A file with what stands between two marks replaced."""
+    before, _, rest = path.read_text().partition(marks[0])
+    return before + marks[0] + "\n" + content + "\n" + marks[1] + rest.partition(marks[1])[2]
+
+
 def readme() -> str:
     """The README with its table of results renewed."""
-    before, _, rest = README.read_text().partition(FIGURES[0])
-    after = rest.partition(FIGURES[1])[2]
-    return before + FIGURES[0] + "\n" + figures() + "\n" + FIGURES[1] + after
+    return renewed(README, FIGURES, figures())
+
+
+def estimators() -> str:
+    """The page of estimators with its table of cycles renewed."""
+    return renewed(HERE / "estimators.md", CYCLES, where_cycles_go())
 
 
 README = HERE.parent / "README.md"
 FIGURES = ("<!-- figures: written by docs/generate.py from docs/results -->", "<!-- end of figures -->")
 """Where the README's table of results begins and ends."""
+CYCLES = ("<!-- cycles: written by docs/generate.py from docs/results -->", "<!-- end of cycles -->")
+"""Where the table of cycles in docs/estimators.md begins and ends."""
 
 GENERATED = {
     "instructions.md": instructions,
     "configurations.md": configurations,
     "protocol.md": protocol_numbers,
     "../README.md": readme,
+    "estimators.md": estimators,
 }
 """File name in docs/ and what writes it."""
 

@@ -68,10 +68,10 @@ def digits(recipes: Path, device: str) -> Result:
 
 
 def utilisation(recipes: Path, device: str) -> Result:
-    """Useful multiply-accumulates over cycles times multipliers, for each layer and for a step that is really run."""
+    """Useful multiply-accumulates over cycles times multipliers, for each part of a step, and for one really run."""
     rows: list[list[str]] = []
     values: dict[str, Any] = {}
-    for name in ("digits", "mnist-rge"):
+    for name in ("digits-rge", "mnist-rge", "digits", "mnist"):
         recipe = Recipe.load(recipes / f"{name}.toml")
         # Cycles do not depend on data, so random samples are as good as any.
         random = np.random.default_rng(recipe.seed)
@@ -83,13 +83,14 @@ def utilisation(recipes: Path, device: str) -> Result:
             trainer.train(inputs, labels, until=1)
             first = trainer.cycles
         estimated = trainer.estimate(1)
-        layers = {use.name: use.utilisation for use in trainer.plan.layer_uses()}
-        rows += [[name, layer, "", f"{share:.1%}"] for layer, share in layers.items()]
+        parts = [part for part in trainer.parts() if part.cycles]
+        uses = {part.name: part.macs / (part.cycles * recipe.machine.multipliers) for part in parts}
+        rows += [[name, part.name, f"{part.cycles:,}", f"{uses[part.name]:.1%}"] for part in parts]
         macs = trainer.step_macs
         whole = macs / (first * recipe.machine.multipliers)
         rows.append([name, "whole step", f"{first:,}", f"{whole:.1%}"])
         values[name] = {
-            "layers": layers,
+            "parts": uses,
             "step": {"cycles": first, "estimated_cycles": estimated, "macs": macs, "utilisation": whole},
         }
         if first != estimated:
@@ -101,7 +102,7 @@ def simulator(recipes: Path, device: str) -> Result:
     """Cycles a second of the simulated gateware, through the driver, in cocotb and in Amaranth's own simulator."""
     from tenzo_sim.speed import compare
 
-    speeds = compare(Recipe.load(recipes / "digits.toml"))
+    speeds = compare(Recipe.load(recipes / "digits-rge.toml"))
     return Result(
         columns=["simulator", "cycles a second"],
         rows=[[name, f"{speed:,.0f}"] for name, speed in speeds.items()],

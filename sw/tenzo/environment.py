@@ -141,7 +141,12 @@ class Contraction:
         outer.sort(key=lambda level: level.o)
         tile_level = next((place for place, level in enumerate(outer) if level.w), 0)
         levels = (*filled(self._reduction(), REDUCTION_LEVELS), *filled(outer, OUTER_LEVELS))
-        fields: dict[str, Any] = {"w_base": o.row, "cols": o.tile_cols, "last_cols": o.last_cols, "col_stride": self.col_stride}
+        fields: dict[str, Any] = {
+            "w_base": o.row,
+            "cols": o.tile_cols,
+            "last_cols": o.last_cols,
+            "col_stride": self.col_stride,
+        }
         return Contract(**fields | values, levels=levels, tile_level=tile_level)
 
 

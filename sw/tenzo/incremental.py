@@ -16,20 +16,20 @@ Lane memory: z from word 0 on, in the lower bank; environments at the upper end,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS
-from tenzo_hw.isa import Activation, Add, Base, Contract, Gather, Level, Operand, Set
+from tenzo_hw.isa import Activation, Add, Base, Contract, Level, Operand, Set
 
-from .coordinates import Slots, bias_runs, core_first_slots, orientations
-from .environment import Dim, Environment, Tensor, environments, filled, find, input_tensor, merged, row_major, words_of
+from .coordinates import Slots, bias_runs, core_first_slots
+from .environment import Environment, Tensor, environments, filled, find, input_tensor, merged
+from .forming import Forming
 from .layout import PASS_REGISTERS, LayerLayout, Region, layer_moves, shift_of
 from .network import ReLU, Stage
-from .orientation import Orientation, tile_width, turned, turning
 from .plan import Plan, sliced
 from .program import Block, Line, Repeat
 
@@ -39,17 +39,6 @@ TARGET_REGISTER = PASS_REGISTERS["o"]
 SLOT_REGISTER = 2
 TURN_REGISTER = 6
 PART_REGISTER = 7
-
-
-class Readout(NamedTuple):
-    """What outputs make of a layer's pre-activations: weight rows, one for each of ``units``, tile after tile."""
-
-    row: int
-    units: int
-    tile_cols: int
-    tiles: int
-    last_cols: int
-    fraction: int
 
 
 def walk_of(sequence: np.ndarray) -> list[tuple[int, int]]:
@@ -103,10 +92,10 @@ class Incremental:
                 f"{self.evaluations} losses a step are needed, the machine has {plan.config.losses} slots: take lower "
                 "ranks, fewer units or a larger machine"
             )
-        if self.rows_end > plan.config.effective_rows:
+        if self.forming.end_row > plan.config.effective_rows:
             raise ValueError(
-                f"{self.rows_end} rows of effective words are needed, the machine has {plan.config.effective_rows}: "
-                "take a smaller last layer or a larger machine"
+                f"{self.forming.end_row} rows of effective words are needed, the machine has "
+                f"{plan.config.effective_rows}: take a smaller last layer or a larger machine"
             )
 
     # What there is
@@ -122,8 +111,9 @@ class Incremental:
         return self.stages[-1].layer.input_count if len(self.stages) == 2 else 0
 
     @cached_property
-    def _orientations(self) -> list[list[Orientation]]:
-        return orientations(self.plan)
+    def forming(self) -> Forming:
+        """What is formed of the weights before the first group."""
+        return Forming(self.plan)
 
     @cached_property
     def _slots(self) -> list[tuple[list[Slots], int]]:
@@ -133,162 +123,6 @@ class Incremental:
     def evaluations(self) -> int:
         """Losses of a step: the unperturbed one and one for each word."""
         return self.plan.network.parameters + 1
-
-    # Orientations that the environments need, and the dense form
-
-    @cached_property
-    def _formed(self) -> tuple[dict[tuple[int, int, bool, bool], Orientation], int]:
-        """Orientations that are not stored, by layer, core and reduced bonds, and the row behind them."""
-        plan, row = self.plan, self._free_row
-        formed: dict[tuple[int, int, bool, bool], Orientation] = {}
-        wanted: list[tuple[int, int, bool, bool]] = []
-        for layer, stage in enumerate(self.stages):
-            last = len(stage.layer.inputs) - 1
-            for core in range(last + 1) if last else ():
-                wanted += [(layer, core, True, False)] if core < last or self._forms_dense(layer) else []
-                wanted += [(layer, core, False, True)] if core > 0 else []
-        for layer, core, left_rows, right_rows in wanted:
-            if not self._orientations[layer][core].fits(left_rows=left_rows, right_rows=right_rows):
-                shape = self.stages[layer].layer.core_shapes[core]
-                orientation = turned(shape, row, plan.config, left_rows=left_rows, right_rows=right_rows)
-                formed[layer, core, left_rows, right_rows] = orientation
-                row += orientation.rows
-        return formed, row
-
-    @property
-    def _free_row(self) -> int:
-        """The first engine row that no sweep writes."""
-        assert self.plan.layout.unit_row is not None
-        return self.plan.layout.unit_row + self.plan.unit_rows
-
-    def _forms_dense(self, layer: int) -> bool:
-        """Whether the dense form of this layer is formed: it is the last one, of several cores, behind another."""
-        return layer == 1 and len(self.stages[layer].layer.inputs) > 1
-
-    def _orientation(self, layer: int, core: int, left_rows: bool, right_rows: bool) -> Orientation:
-        if self._orientations[layer][core].fits(left_rows=left_rows, right_rows=right_rows):
-            return self._orientations[layer][core]
-        # At the first and the last core one bond is 1: it may be said to count rows or not.
-        last = len(self.stages[layer].layer.inputs) - 1
-        key = (layer, core, left_rows or (core == 0 and not right_rows), right_rows or (core == last and not left_rows))
-        return self._formed[0][key]
-
-    @cached_property
-    def dense(self) -> Readout:
-        """The dense form of the last layer: row u of tile t holds what hidden unit u gives that tile's outputs."""
-        stage, formats = self.stages[-1], self.plan.formats
-        if not self._forms_dense(len(self.stages) - 1):
-            core = self._orientations[-1][0]
-            return Readout(core.row, core.reduced, core.tile_cols, core.tiles, core.last_cols, formats.weights)
-        units = self.units
-        return units._replace(row=self._formed[1], units=stage.layer.input_count, fraction=formats.dense)
-
-    @property
-    def units(self) -> Readout:
-        """The unit matrix: row o of its tile holds a one in the column of output o."""
-        plan = self.plan
-        assert plan.layout.unit_row is not None
-        outputs = plan.network.outputs
-        cols = tile_width(outputs, plan.config)
-        tiles = -(-outputs // cols)
-        return Readout(plan.layout.unit_row, outputs, cols, tiles, outputs - (tiles - 1) * cols, plan.unit_fraction)
-
-    @property
-    def rows_end(self) -> int:
-        """The row behind everything that is formed."""
-        dense = self.dense if self._forms_dense(len(self.stages) - 1) else None
-        return self._formed[1] + (dense.units * dense.tiles if dense else 0)
-
-    def forming(self) -> Block:
-        """The contractions and gathers that form the orientations and the dense form from this step's weights."""
-        lines: list[Line] = []
-        for (layer, core, _, _), target in self._formed[0].items():
-            note = f"forming {self.stages[layer].name}.core{core} turned"
-            lines += turning(self._orientations[layer][core], target, self.plan.config, note)
-        if self._forms_dense(len(self.stages) - 1):
-            lines += self._dense_lines()
-        return lines
-
-    def _dense_lines(self) -> Iterator[Line]:
-        """Lane n has the outputs of all basis vectors of first index n: core after core adds an index of each kind."""
-        plan, layer = self.plan, len(self.stages) - 1
-        config, formats, note = plan.config, plan.formats, f"forming {self.stages[-1].name} dense"
-        tt = self.stages[-1].layer
-        count, first_size = len(tt.inputs), tt.inputs[0]
-        one = config.word - 2
-        for first in range(0, first_size, config.lanes):
-            lanes = min(config.lanes, first_size - first)
-            core = self._orientation(layer, 0, True, False)
-            dims = [Dim("m", 0, tt.outputs[0], 0), Dim("r", 1, tt.ranks[0], 0)]
-            tensor = row_major(dims)
-            low, here = True, 0
-            levels = (
-                Level(lanes, a=1, w=core.strides[1]),
-                Level(),
-                *filled([Level(core.tiles, w=core.reduced, o=core.tile_cols)], OUTER_LEVELS),
-            )
-            yield Line(
-                Contract(
-                    a_base=0,
-                    w_base=core.row + first * core.strides[1],
-                    o_base=here,
-                    levels=levels,
-                    cols=core.tile_cols,
-                    last_cols=core.last_cols,
-                    col_stride=1,
-                    shift=shift_of(note, one, formats.weights, formats.dense),
-                    one=one,
-                    operand=Operand.IDENTITY,
-                ),
-                note,
-            )
-            for site in range(1, count):
-                result = self._dense_tensor(site)
-                there = config.lane_depth - words_of(result) if low else 0
-                yield Line(self._dense_step(site, tensor, result, here, there), note)
-                tensor, here, low = result, there, not low
-            rows = tt.input_count // first_size
-            for tile in range(self.dense.tiles):
-                cols = self.dense.last_cols if tile == self.dense.tiles - 1 else self.dense.tile_cols
-                gather = Gather(
-                    address=here + tile * self.dense.tile_cols,
-                    stride=tt.output_count,
-                    rows=rows,
-                    lanes=lanes,
-                    cols=cols,
-                    row=self.dense.row + tile * self.dense.units + first * rows,
-                )
-                yield Line(gather, note)
-
-    def _dense_tensor(self, site: int) -> Tensor:
-        """A lane's words once cores 0 to ``site`` are in: input indices, output indices, the bond."""
-        tt = self.stages[-1].layer
-        last = site == len(tt.inputs) - 1
-        inputs = [Dim("n", s, tt.inputs[s], 0) for s in range(1, site + 1)]
-        outputs = [Dim("m", s, tt.outputs[s], 0) for s in range(site + 1)]
-        return row_major([*inputs, *outputs, *([] if last else [Dim("r", site + 1, tt.ranks[site], 0)])])
-
-    def _dense_step(self, site: int, source: Tensor, result: Tensor, here: int, there: int) -> Contract:
-        formats = self.plan.formats
-        core = self._orientation(len(self.stages) - 1, site, True, False)
-        bond = find(source, "r", site)
-        places = {dim[:2]: dim for dim in source}
-        outer = [Level(d.size, a=places[d[:2]].stride, o=d.stride) for d in reversed(result) if d[:2] in places]
-        inner = find(result, "r", site + 1) if find(result, "r", site + 1).stride else find(result, "m", site)
-        n = find(result, "n", site)
-        tile = Level(core.tiles, w=core.reduced, o=core.tile_cols * inner.stride)
-        outer = merged([tile]) + merged([*outer, Level(n.size, w=core.strides[1], o=n.stride)])
-        reduction = filled([Level(bond.size, a=bond.stride, w=core.strides[0])], REDUCTION_LEVELS)
-        return Contract(
-            a_base=here,
-            w_base=core.row,
-            o_base=there,
-            levels=(*reduction, *filled(outer, OUTER_LEVELS)),
-            cols=core.tile_cols,
-            last_cols=core.last_cols,
-            col_stride=inner.stride,
-            shift=shift_of("dense", formats.dense, formats.weights, formats.dense),
-        )
 
     # A group's forward
 
@@ -366,7 +200,7 @@ class Incremental:
             self.stages[layer].layer,
             tensor,
             core,
-            lambda site, left, right: self._orientation(layer, site, left, right),
+            lambda site, left, right: self.forming.orientation(layer, site, left, right),
             config,
             room=room,
             upper=room if self._is_last(layer) else min(room, config.lane_bank),
@@ -473,7 +307,7 @@ class Incremental:
     ) -> Contract:
         """A contraction of entries whose differences of outputs go to the loss."""
         plan, last = self.plan, self._is_last(layer)
-        readout = self.units if last else self.dense
+        readout = self.forming.units if last else self.forming.dense
         # An environment of the last layer is not yet times mu.
         mu_bits = self._mu_bits if last else 0
         loss_cycles = plan.network.outputs * plan.config.loss_lanes
@@ -528,7 +362,7 @@ class Incremental:
             from_batch=True,
             a_register=BATCH_REGISTER,
             # The first output has its one in column 0.
-            w_base=self.units.row,
+            w_base=self.forming.units.row,
             o_base=address,
             levels=(Level(), Level(), *filled([Level(part, a=1, o=1)], OUTER_LEVELS)),
             cols=1,
@@ -592,7 +426,7 @@ class Incremental:
 
     def _last_bias(self, layer: int, first: int, entries: Sequence[tuple[int, int, int]], slot: int) -> Contract:
         """The bias row is that of the output in the unit matrix; the only other row holds zeros and meets any word."""
-        units, wanted = self.units, self.plan.formats.loss - self._mu_bits
+        units, wanted = self.forming.units, self.plan.formats.loss - self._mu_bits
         one = max(0, wanted - units.fraction)
         contract = self._difference(
             layer,
@@ -632,4 +466,4 @@ class Incremental:
     def evaluation(self) -> Block:
         """The losses of a batch: every slot holds that of the weights with one word moved by mu."""
         zero = [Line(Set(register=register, value=0)) for register in (BATCH_REGISTER, TARGET_REGISTER)]
-        return [*self.forming(), *zero, Repeat(self.plan.groups, tuple(self.group()), "groups")]
+        return [*self.forming.block(), *zero, Repeat(self.plan.groups, tuple(self.group()), "groups")]

@@ -114,6 +114,11 @@ def turning(source: Orientation, target: Orientation, config: Config, note: str)
     left, n, m, right = source.shape
     if source.slices > 1 and left > 1:
         raise ValueError(f"{note}: a core whose output index is sliced cannot be turned unless it is the first")
+    if left * m * right > config.lane_depth:
+        raise ValueError(
+            f"{note}: {left * m * right} words do not fit in the {config.lane_depth} of a lane: take lower ranks or a "
+            "larger machine"
+        )
     # What leaves the engine, word (left, m, right) of the lane of n.
     col_stride = 1 if not source.right_rows else right
     tile = Level(source.tiles, w=source.reduced, o=source.tile_cols * col_stride)

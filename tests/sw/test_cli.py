@@ -175,7 +175,8 @@ def test_info_counts_every_bit() -> None:
 
 def test_bench_leaves_its_result() -> None:
     Path("digits.toml").write_text(RECIPE.replace("steps = 40", "steps = 4"))
-    Path("mnist-rge.toml").write_text(RECIPE)
+    for name in ("digits-rge", "mnist-rge", "mnist"):
+        Path(f"{name}.toml").write_text(RECIPE)
     tenzo("bench", "digits", "--recipes", ".")
     assert len(document("runs/bench/digits.json")["accuracy"]["each"]) == 3
     tenzo("bench", "utilisation", "--recipes", ".")

@@ -132,18 +132,18 @@ def test_turned_cores_and_dense_form_are_those_of_the_weights(name: str) -> None
     cores = []
     for layer, stage in enumerate(network.stages):
         for core in range(len(stage.layer.inputs)):
-            stored = words_of(incremental._orientations[layer][core], effective)
+            stored = words_of(incremental.forming.stored[layer][core], effective)
             if layer == 1:
                 cores.append(stored / 2.0**trainer.plan.formats.weights)
             for left_rows, right_rows in ((True, False), (False, True)):
-                if (layer, core, left_rows, right_rows) in incremental._formed[0]:
-                    turned = incremental._formed[0][layer, core, left_rows, right_rows]
+                turned = incremental.forming.turned.get((layer, core, left_rows, right_rows))
+                if turned is not None:
                     assert (words_of(turned, effective) == stored).all()
     dense = cores[0]
     for core in cores[1:]:
         dense = np.einsum("anmb,bpqc->anpmqc", dense, core)
         dense = dense.reshape(1, dense.shape[1] * dense.shape[2], -1, dense.shape[-1])
-    readout = incremental.dense
+    readout = incremental.forming.dense
     tiles = [
         effective[readout.row + tile * readout.units : readout.row + (tile + 1) * readout.units, : readout.tile_cols]
         for tile in range(readout.tiles)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tenzo import TT, Dense, Device, Network, ReLU, Settings, Trainer, open_transport
+from tenzo import TT, Dense, Device, Network, ReLU, Settings, Tanh, Trainer, open_transport
 from tenzo.recipe import Recipe
 from tenzo_hw.config import Config, preset
 
@@ -15,6 +15,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SMALL = preset("small").replace(columns=5, weight_rows=256, effective_rows=1024, program_depth=8192)
 TEN_CLASSES = Network([TT([3, 2, 4], [2, 3, 4], 2), ReLU(), TT([4, 3, 2], [1, 2, 5], 3)])
 VALUES = Network([Dense(12, 6), ReLU(), Dense(6, 3)], loss="squared_error")
+DEEP = Network([TT([3, 2], [2, 4], 2), Tanh(), Dense(8, 5), ReLU(), TT([5, 1], [1, 3], 1), Tanh()], "squared_error")
 STEPS = 3
 
 
@@ -48,16 +49,29 @@ def trained(device_name: str, config: Config, network: Network, settings: Settin
         Settings(queries=3, rate=0.02),
         Settings(queries=3, rate=0.02, two_sided=False),
         Settings(queries=3, rate=0.01, optimiser="sign"),
+        Settings(estimator="tensor-rge", queries=2, mu=2**-4, rate=0.02),
+        Settings(estimator="tensor-rge", queries=2, mu=2**-4, rate=0.02, two_sided=False),
         Settings(estimator="cge", mu=2**-6, rate=0.05, normalise=False),
+        Settings(estimator="cge", mu=2**-6, rate=0.05, normalise=False, share=0.3),
         Settings(estimator="incremental-cge", mu=2**-6, rate=0.05, normalise=False),
         Settings(estimator="incremental-cge", mu=2**-4, rate=0.01, optimiser="sign", weight_decay=9),
         Settings(estimator="incremental-cge", mu=2**-6, rate=0.01, momentum=0),
     ],
-    ids=lambda settings: f"{settings.estimator}-{settings.optimiser}-{settings.two_sided}-{settings.momentum}",
+    ids=lambda settings: (
+        f"{settings.estimator}-{settings.optimiser}-{settings.two_sided}-{settings.momentum}-{settings.share}"
+    ),
 )
 @pytest.mark.parametrize("network", [TEN_CLASSES, VALUES], ids=["ten classes", "values"])
 def test_gateware_is_model(network: Network, settings: Settings) -> None:
     on_model, on_gateware = (trained(name, SMALL, network, settings) for name in ("model", "sim"))
+    for name, words in on_model.items():
+        assert np.array_equal(words, on_gateware[name]), name
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_tensor_wise_steps_of_a_deep_network_are_the_model_s(two_sided: bool) -> None:
+    settings = Settings(estimator="tensor-rge", queries=2, two_sided=two_sided, mu=2**-4, rate=0.02)
+    on_model, on_gateware = (trained(name, SMALL, DEEP, settings) for name in ("model", "sim"))
     for name, words in on_model.items():
         assert np.array_equal(words, on_gateware[name]), name
 

@@ -7,7 +7,7 @@ one below the other in the weight store, have consecutive slots: one sweep of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,6 +49,11 @@ class Band(NamedTuple):
     column: int
     count: int
     columns: int
+
+    @property
+    def words(self) -> int:
+        """Trainable words."""
+        return self.count * self.columns
 
 
 def core_runs(orientation: Orientation) -> Iterator[Run]:
@@ -124,6 +129,16 @@ def bands(found: Iterator[Run]) -> Iterator[Band]:
         yield band
 
 
+def choose(found: Sequence[Band], share: float, seed: Sequence[int]) -> list[Band]:
+    """A random share of the bands, at least one, in their order. Every one is as likely as the others.
+
+    Drawn with the raw words of a PCG64, which stay the same in all versions of numpy.
+    """
+    count = max(1, round(share * len(found)))
+    keys = np.random.PCG64(seed).random_raw(len(found))
+    return [found[number] for number in np.sort(np.argsort(keys, kind="stable")[:count])]
+
+
 def slots_of_words(plan: Plan) -> np.ndarray:
     """Slot of every word of the weight store, int64[rows used, C]; 0 where there is no trainable word."""
     slots = np.zeros((plan.config.weight_rows, plan.config.columns), dtype=np.int64)
@@ -146,10 +161,10 @@ def core_first_slots(plan: Plan) -> Iterator[tuple[list[Slots], int]]:
         first += stage.layer.output_count if stage.layer.bias else 0
 
 
-def updates(plan: Plan, sweep: Sweep) -> Block:
-    """Single-column sweeps like ``sweep`` over all words in the order of their slots."""
+def updates(moved: Iterable[Band], sweep: Sweep) -> Block:
+    """Single-column sweeps like ``sweep`` over all words of these bands in the order of their slots."""
     nodes: list[Line | Repeat] = []
-    for band in bands(runs(plan)):
+    for band in moved:
         single = replace(sweep, row=band.row, count=band.count, single=True, column=band.column)
         if band.columns == 1:
             nodes.append(Line(single, "update"))

@@ -16,7 +16,7 @@ from tenzo_hw.config import preset
 
 from .device import Device
 from .network import TT, Network, ReLU, fold
-from .settings import Settings
+from .settings import COORDINATE_ESTIMATORS, Settings
 from .trainer import Trainer
 from .transport import open_transport
 
@@ -25,6 +25,10 @@ _INPUT_RANGE = 4.0
 #: A step's length that trains well, for 16 queries: each of d weights moves by this over sqrt(d), and by the square
 #: root of the queries, since the noise of the estimate falls with it.
 _STEP_LENGTH = 0.25
+#: Perturbations that train well: of all words at once, and of one word alone.
+_MU, _COORDINATE_MU = 2.0**-3, 2.0**-6
+#: A rate of slopes that trains well, with a momentum of 3/4.
+_SLOPE_RATE, _SLOPE_MOMENTUM = 0.1, 2
 #: Largest magnitude of an input on the machine, see ``Formats.default``.
 _INPUT_LIMIT = 2.0
 
@@ -40,9 +44,10 @@ class _TTEstimator(BaseEstimator):
         rank: int = 4,
         steps: int = 100,
         batch_size: int = 32,
+        estimator: str = "rge",
         queries: int = 8,
         rate: float | None = None,
-        mu: float = 0.125,
+        mu: float | None = None,
         machine: str = "ulx3s_85f",
         device: str = "model",
         random_state: Any = None,
@@ -52,6 +57,7 @@ class _TTEstimator(BaseEstimator):
         self.rank = rank
         self.steps = steps
         self.batch_size = batch_size
+        self.estimator = estimator
         self.queries = queries
         self.rate = rate
         self.mu = mu
@@ -85,11 +91,23 @@ class _TTEstimator(BaseEstimator):
         self.cycles_ = trainer.cycles
 
     @property
-    def _rate(self) -> float:
-        if self.rate is not None:
-            return self.rate
+    def _settings(self) -> Settings:
+        if self.estimator in COORDINATE_ESTIMATORS:
+            return Settings(
+                estimator=self.estimator,
+                rate=_SLOPE_RATE if self.rate is None else self.rate,
+                mu=_COORDINATE_MU if self.mu is None else self.mu,
+                momentum=_SLOPE_MOMENTUM,
+                normalise=False,
+            )
         words = sum(math.prod(shape) for shape in self.network_.weights.values())
-        return _STEP_LENGTH * math.sqrt(self.queries / 16 / words)
+        length = _STEP_LENGTH * math.sqrt(self.queries / 16 / words)
+        return Settings(
+            estimator=self.estimator,
+            queries=self.queries,
+            rate=length if self.rate is None else self.rate,
+            mu=_MU if self.mu is None else self.mu,
+        )
 
     def _outputs(self, x: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -107,7 +125,7 @@ class _TTEstimator(BaseEstimator):
         return Trainer(
             self.network_,
             device.config,
-            Settings(queries=self.queries, rate=self._rate, mu=self.mu),
+            self._settings,
             device=device,
             batch=self.batch_size,
             steps=self.steps,
@@ -126,9 +144,10 @@ class TTClassifier(ClassifierMixin, _TTEstimator):
     """Tensor-train classifier, trained with forward passes on a machine.
 
     Parameters: ``hidden`` sizes of the hidden layers, ``cores`` of every layer and their ``rank``; ``steps`` of
-    ``batch_size`` samples (a multiple of the machine's lanes) and ``queries`` random directions; step size ``rate``
-    (None: one that suits the number of trainable words), size of a perturbation ``mu`` (a power of two); ``machine``
-    (a preset) and ``device`` (as in ``open_transport``).
+    ``batch_size`` samples (a multiple of the machine's lanes); ``estimator`` of the gradient (see ``Settings``) and
+    ``queries``, its random directions; step size ``rate`` (None: one that suits the estimator and the number of
+    trainable words), size of a perturbation ``mu`` (a power of two; None: one that suits the estimator); ``machine`` (a
+    preset) and ``device`` (as in ``open_transport``).
 
     Attributes: ``classes_``, ``network_``, ``weights_`` (floats by name), ``loss_curve_`` (nats), ``cycles_``.
     """

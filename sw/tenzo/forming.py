@@ -168,8 +168,8 @@ class Forming:
                 words = words_of(tensor) + words_of(result)
                 if words > config.lane_depth:
                     raise ValueError(
-                        f"the dense form of {self.stages[-1].name} takes {words} words of a lane on the way, the machine "
-                        f"has {config.lane_depth}: take a smaller layer or a larger machine"
+                        f"the dense form of {self.stages[-1].name} takes {words} words of a lane on the way, the "
+                        f"machine has {config.lane_depth}: take a smaller layer or a larger machine"
                     )
                 there = config.lane_depth - words_of(result) if low else 0
                 yield Line(self._dense_step(site, tensor, result, here, there), note)

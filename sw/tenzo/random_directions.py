@@ -58,17 +58,22 @@ def _one_sided(plan: Plan, settings: Settings, halves: list[Block]) -> list[Line
 
 
 def updates(plan: Plan, settings: Settings) -> list[Line | Repeat]:
-    """One sweep a query, over the same directions as it had; the weights move in the last one."""
+    """The updates of all weights, over the directions of the queries."""
+    return sweeps(settings, 0, plan.rows, replay=settings.two_sided)
+
+
+def sweeps(settings: Settings, row: int, count: int, *, replay: bool = False) -> list[Line | Repeat]:
+    """One sweep of these rows a query, with the next direction each; the weights move in the last one."""
     sign = settings.optimiser == "sign"
     each = Sweep(
         kind=SweepKind.UPDATE,
-        row=0,
-        count=plan.rows,
+        row=row,
+        count=count,
         next=True,
         # Signs need no scale: this keeps a momentum of many queries inside of its word.
         scale=settings.queries.bit_length() - 1 if sign else 0,
     )
-    opening = {"first": True, "decay": settings.momentum, "wait": Wait.COEFFICIENT, "replay": settings.two_sided}
+    opening = {"first": True, "decay": settings.momentum, "wait": Wait.COEFFICIENT, "replay": replay}
     closing = {"last": True, "sign": sign, "weight_decay": settings.weight_decay}
     if settings.queries == 1:
         return [Line(replace(each, **opening, **closing), "update")]

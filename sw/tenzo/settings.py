@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 from tenzo_hw.config import COEFFICIENT_FRACTION
 
-ESTIMATORS = ("rge", "cge", "incremental-cge")
+ESTIMATORS = ("rge", "tensor-rge", "cge", "incremental-cge")
 #: Those that move one word at a time, and need no directions.
 COORDINATE_ESTIMATORS = ("cge", "incremental-cge")
 #: Relative gain of the mean loss below which a chunk of steps counts as none.
@@ -35,14 +35,17 @@ class Settings:
     """
 
     estimator: str = "rge"
-    """``rge``: random directions over all weights. ``cge``: one weight after the other. ``incremental-cge``: the same
-    differences from the parts of a forward that a weight changes, for the last two layers."""
+    """``rge``: random directions over all weights. ``tensor-rge``: over one core or bias after the other. ``cge``: one
+    weight after the other. ``incremental-cge``: the same differences from the parts of a forward that a weight changes,
+    for the last two layers."""
     optimiser: str = "momentum"
     """``momentum`` moves by the momentum, ``sign`` by its sign."""
     queries: int = 16
-    """N: random directions a step."""
+    """N: random directions a step; with ``tensor-rge`` of each core and bias."""
     two_sided: bool = True
     """Compare the losses on both sides of the weights; else each with the loss at the weights, as coordinates do."""
+    share: float = 1.0
+    """With ``cge``: the share of the weights that a chunk of steps moves, drawn at random for each; others stay."""
     mu: float = 0.125
     """Size of a perturbation, a power of two."""
     rate: float = 0.01
@@ -71,6 +74,8 @@ class Settings:
             require(isinstance(value, accepted) and isinstance(value, bool) == (kind is bool), item.name, said)
         require(self.queries >= 1, "queries", "1 or more")
         require(self.estimator in ESTIMATORS, "estimator", " or ".join(ESTIMATORS))
+        require(0 < self.share <= 1, "share", "more than 0, up to 1")
+        require(self.share == 1 or self.estimator == "cge", "share", f"1 with {self.estimator}; less with cge only")
         require(self.optimiser in OPTIMISERS, "optimiser", " or ".join(OPTIMISERS))
         require(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
         require(self.mu > 0 and math.frexp(self.mu)[0] == 0.5, "mu", "a power of two, such as 0.125")
@@ -87,7 +92,7 @@ class Settings:
 
     @property
     def directions(self) -> int:
-        """Forward passes of a batch for the random directions of one step or tensor."""
+        """Forward passes of a batch for the random directions of one step."""
         return 2 * self.queries if self.two_sided else self.queries + 1
 
     def rate_at(self, share: float) -> float:

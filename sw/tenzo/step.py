@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tenzo_hw.config import COEFFICIENT_FRACTION, LOSS_FRACTION, RATE_FRACTION
 from tenzo_hw.isa import Batch, Coefficient, Halt, Sweep, SweepKind, Wait
 from tenzo_hw.protocol import Register
 
 from . import coordinate_wise, random_directions
-from .coordinates import updates
+from .coordinates import Band, bands, runs, updates
 from .incremental import Incremental
 from .perturbation import after_sweep, perturb
 from .plan import Plan
 from .program import Block, Line, Program, Repeat, lines, split
 from .settings import Settings
+from .tensor_wise import TensorWise
 
 #: Largest coefficient before the rate: a field of 16 bits.
 _CLIP_LIMIT = (1 << 16) - 1
 
 
-def evaluations(plan: Plan, settings: Settings) -> int:
+def queries(plan: Plan, settings: Settings, chosen: Sequence[Band] | None = None) -> int:
+    """Coefficients of one step; ``chosen``: what it moves where that is not everything."""
+    if chosen is not None:
+        return sum(band.words for band in chosen)
+    if settings.coordinates:
+        return plan.network.parameters
+    return settings.queries * (len(plan.network.weights) if settings.estimator == "tensor-rge" else 1)
+
+
+def evaluations(plan: Plan, settings: Settings, chosen: Sequence[Band] | None = None) -> int:
     """Losses of a batch in one step."""
-    return plan.network.parameters + 1 if settings.coordinates else settings.directions
+    count = queries(plan, settings, chosen)
+    return 2 * count if _two_sided(settings) else count + 1
 
 
-def counted(plan: Plan, settings: Settings) -> int:
+def counted(plan: Plan, settings: Settings, chosen: Sequence[Band] | None = None) -> int:
     """Evaluations of a step whose correct samples are counted: of an incremental one that of the weights alone."""
-    return 1 if settings.estimator == "incremental-cge" else evaluations(plan, settings)
+    return 1 if settings.estimator == "incremental-cge" else evaluations(plan, settings, chosen)
 
 
-def training_program(plan: Plan, settings: Settings) -> Program:
+def _two_sided(settings: Settings) -> bool:
+    return settings.two_sided and not settings.coordinates
+
+
+def training_program(plan: Plan, settings: Settings, chosen: Sequence[Band] | None = None) -> Program:
     """Steps without end of the host's batches: as many as RUN's repeat count says, one batch each.
 
+    They move the words of the bands ``chosen``, all where None; only plain coordinate-wise steps can choose.
     Of the ways to write slices and passes, as counted loops or out, the fastest that fits the program memory is taken,
     then the shortest. Raises ``ValueError`` with the numbers when the settings or the program do not fit the machine.
     """
     config = plan.config
-    if evaluations(plan, settings) > config.losses:
-        raise ValueError(_too_many_losses(plan, settings))
+    _check_losses(plan, settings, chosen)
+    moved = tuple(bands(runs(plan)) if chosen is None else chosen)
+    coefficient = Line(_coefficient(plan, settings, queries(plan, settings, chosen)))
     programs, lengths = [], []
-    for evaluation in _ways(plan, settings):
-        body = [Line(Batch()), *evaluation, Line(_coefficient(plan, settings)), *_updates(plan, settings)]
+    for evaluation in _ways(plan, settings, moved):
+        body = [Line(Batch()), *evaluation, coefficient, *_updates(plan, settings, moved)]
         block = [Repeat(0, tuple(body), "steps"), Line(Halt())]
         lengths.append(sum(line.instruction.WORDS for line in lines(block)))
         if lengths[-1] <= config.program_depth:
@@ -55,21 +72,30 @@ def training_program(plan: Plan, settings: Settings) -> Program:
     return min(programs, key=lambda program: (program.timeline().cycles, len(program.words)))
 
 
-def _too_many_losses(plan: Plan, settings: Settings) -> str:
+def _check_losses(plan: Plan, settings: Settings, chosen: Sequence[Band] | None) -> None:
     most = plan.config.losses
     if settings.coordinates:
-        return (
-            f"{plan.network.parameters} words take one more loss a step, the machine remembers {most}: take lower "
-            "ranks, fewer units, a larger machine or random directions"
+        words = plan.network.parameters
+        if chosen is not None:
+            # As many as another chunk can draw: a run that has begun goes on to its end.
+            words = sum(sorted(band.words for band in bands(runs(plan)))[-len(chosen) :])
+        if words >= most:
+            raise ValueError(
+                f"{words} words take one more loss a step, the machine remembers {most}: take lower ranks, fewer "
+                "units, a smaller share, a larger machine or random directions"
+            )
+        return
+    needed = evaluations(plan, settings)
+    if needed > most:
+        tensors = queries(plan, settings) // settings.queries
+        allowed = (most // 2 if settings.two_sided else most - 1) // tensors
+        raise ValueError(
+            f"queries={settings.queries}{f' of {tensors} tensors' if tensors > 1 else ''} take {needed} losses a step, "
+            f"the machine remembers {most}: at most {allowed} queries"
         )
-    queries = most // 2 if settings.two_sided else most - 1
-    return (
-        f"queries={settings.queries} take {settings.directions} losses a step, the machine remembers {most}: at most "
-        f"{queries} queries"
-    )
 
 
-def _ways(plan: Plan, settings: Settings) -> Iterator[Block]:
+def _ways(plan: Plan, settings: Settings, moved: Sequence[Band]) -> Iterator[Block]:
     """The losses of a step, in the ways to write it."""
     if settings.estimator == "incremental-cge":
         incremental = Incremental(plan, settings.mu)
@@ -77,15 +103,21 @@ def _ways(plan: Plan, settings: Settings) -> Iterator[Block]:
         head, rest = split(incremental.evaluation())
         yield [copy, *after_sweep(head), *rest]
         return
+    if settings.estimator == "tensor-rge":
+        for loop_slices in (True, False):
+            yield TensorWise(plan, settings).evaluation(loop_slices=loop_slices)
+        return
     for loop_slices, loop_passes in ((True, True), (True, False), (False, False)):
         halves = [plan.forward(half, loop_slices=loop_slices, loop_passes=loop_passes) for half in (0, 1)]
         if settings.coordinates:
-            yield [Line(plan.loss()), *coordinate_wise.evaluation(plan, settings.mu, halves[0])]
+            yield [Line(plan.loss()), *coordinate_wise.evaluation(plan, settings.mu, halves[0], moved)]
         else:
             yield [Line(plan.loss()), *random_directions.evaluation(plan, settings, halves)]
 
 
-def _updates(plan: Plan, settings: Settings) -> Block:
+def _updates(plan: Plan, settings: Settings, moved: Sequence[Band]) -> Block:
+    if settings.estimator == "tensor-rge":
+        return TensorWise(plan, settings).updates()
     if not settings.coordinates:
         return random_directions.updates(plan, settings)
     sweep = Sweep(
@@ -99,7 +131,7 @@ def _updates(plan: Plan, settings: Settings) -> Block:
         weight_decay=settings.weight_decay,
         wait=Wait.COEFFICIENT,
     )
-    return updates(plan, sweep)
+    return updates(moved, sweep)
 
 
 def prediction_program(plan: Plan) -> Program:
@@ -119,18 +151,17 @@ def prediction_program(plan: Plan) -> Program:
     )
 
 
-def _coefficient(plan: Plan, settings: Settings) -> Coefficient:
-    queries = plan.network.parameters if settings.coordinates else settings.queries
+def _coefficient(plan: Plan, settings: Settings, count: int) -> Coefficient:
     clip = round(settings.clip * (1 << COEFFICIENT_FRACTION))
     if settings.normalise:
-        shift = queries.bit_length() - 1
+        shift = count.bit_length() - 1
     elif settings.coordinates:
         shift, clip = _slope_shift(plan, settings), _slope_clip(plan, settings)
     else:
         shift = _mean_shift(plan)
     return Coefficient(
-        queries=queries,
-        two_sided=settings.two_sided and not settings.coordinates,
+        queries=count,
+        two_sided=_two_sided(settings),
         normalise=settings.normalise,
         shift=shift,
         clip=clip,

@@ -19,6 +19,7 @@ from tenzo_hw.isa import Contract
 from tenzo_hw.protocol import Register
 
 from .checkpoint import Checkpoint, CheckpointError
+from .coordinates import Band, bands, choose, runs
 from .device import Device
 from .formats import Formats
 from .network import Network
@@ -85,7 +86,7 @@ class Trainer:
         self._device = device
         self._chunk = min(CHUNK, config.history)
         self._loaded: Program | None = None
-        self._programs: dict[Settings, Program] = {}
+        self._programs: dict[Settings, tuple[int, Program]] = {}
         self._losses = np.zeros(0, dtype=np.int64)
         self._correct = np.zeros(0, dtype=np.int64)
         self._runs = np.zeros((0, 3), dtype=np.int64)
@@ -134,13 +135,24 @@ class Trainer:
     @property
     def training_program(self) -> Program:
         """The program of the next training steps."""
-        return self.program(self.phase)
+        return self.program(self.phase, self.step // self._chunk)
 
-    def program(self, phase: Settings) -> Program:
-        """The program of a phase's training steps."""
-        if phase not in self._programs:
-            self._programs[phase] = training_program(self.plan, phase)
-        return self._programs[phase]
+    def program(self, phase: Settings, chunk: int = 0) -> Program:
+        """The program of a phase's training steps in a chunk: where a share of the weights moves, each has its own."""
+        chunk = 0 if phase.share == 1 else chunk
+        known, program = self._programs.get(phase, (None, None))
+        if program is None or known != chunk:
+            program = training_program(self.plan, phase, self._chosen(phase, chunk))
+            self._programs[phase] = chunk, program
+        return program
+
+    def _chosen(self, phase: Settings, chunk: int) -> list[Band] | None:
+        """What the steps of a chunk move where it is not everything: in a resumed run the same."""
+        return None if phase.share == 1 else choose(self._bands, phase.share, (self.seed, chunk))
+
+    @cached_property
+    def _bands(self) -> list[Band]:
+        return list(bands(runs(self.plan)))
 
     @cached_property
     def prediction_program(self) -> Program:
@@ -185,13 +197,15 @@ class Trainer:
             raise ValueError("how long the coarse phase is shows in the run: give a step to switch at")
         switch = settings.step if isinstance(settings, Hybrid) and settings.step is not None else steps
         cycles = 0
-        known: dict[tuple[Settings, int], int] = {}
+        known: dict[tuple[Settings, int, int], int] = {}
         for phase, first, end in zip(self.phases, (0, switch), (min(switch, steps), steps), strict=False):
             while first < end:
-                chunk = min(self._chunk - first % self._chunk, end - first)
-                if (phase, chunk) not in known:
-                    known[phase, chunk] = self.program(phase).timeline(chunk).cycles
-                cycles += known[phase, chunk]
+                number, before = divmod(first, self._chunk)
+                chunk = min(self._chunk - before, end - first)
+                key = phase, chunk, 0 if phase.share == 1 else number
+                if key not in known:
+                    known[key] = self.program(phase, number).timeline(chunk).cycles
+                cycles += known[key]
                 first += chunk
         return cycles
 
@@ -304,12 +318,19 @@ class Trainer:
             return None
         return self._correct / (self.plan.batch * self._by_step(counted))
 
-    def _by_step(self, number: Callable[[Plan, Settings], int]) -> np.ndarray:
-        """A number of each phase for every step so far."""
+    def _by_step(self, number: Callable[[Plan, Settings, list[Band] | None], int]) -> np.ndarray:
+        """A number of each phase and chunk for every step so far."""
         switch = self.switch
         steps = np.arange(self.step)
-        numbers = [number(self.plan, phase) for phase in self.phases]
+        numbers = [self._by_chunk(number, phase)[steps // self._chunk] for phase in self.phases]
         return np.where(steps < (self.step if switch is None else switch), numbers[0], numbers[-1])
+
+    def _by_chunk(self, number: Callable[[Plan, Settings, list[Band] | None], int], phase: Settings) -> np.ndarray:
+        chunks = -(-self.step // self._chunk)
+        if phase.share == 1:
+            return np.full(chunks, number(self.plan, phase, None))
+        chosen = (self._chosen(phase, chunk) for chunk in range(chunks))
+        return np.array([number(self.plan, phase, moved) for moved in chosen], dtype=np.int64)
 
     @property
     def cycles(self) -> int:

@@ -27,6 +27,13 @@ def test_digits_are_learned() -> None:
     assert np.array_equal(again.predict_proba(x_test), classifier.predict_proba(x_test))
 
 
+def test_words_moved_alone_learn_in_fewer_steps() -> None:
+    x, y = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0, stratify=y)
+    classifier = TTClassifier((64,), estimator="incremental-cge", steps=100, batch_size=64, rate=0.2, random_state=0)
+    assert classifier.fit(x_train, y_train).score(x_test, y_test) > 0.93
+
+
 def test_several_values_are_learned() -> None:
     x, y = make_regression(200, 5, n_targets=2, random_state=0)
     regressor = TTRegressor(random_state=0).fit(x, y)

@@ -28,17 +28,25 @@ NETWORKS = {
     "one layer": Network([TT([4, 3, 2], [1, 3, 2], 2)], "squared_error"),
     "no biases": Network([Dense(5, 4, bias=False), ReLU(), TT([2, 2], [3, 2], 2, bias=False)], "squared_error"),
 }
-#: A lane so small that the first layer's output index is cut in slices.
-SLICED = Network([TT([4, 8], [8, 4], 8), ReLU(), TT([8, 4], [1, 3], 2)], "squared_error")
-SHORT_LANES = CONFIG.replace(lane_depth=128)
+#: A layer whose output index is cut in slices where a lane is short: the first one, or one behind another.
+CUT = TT([4, 2, 4], [4, 2, 4], 4)
+SLICED = Network([CUT, ReLU(), TT([8, 4], [1, 3], 2)], "squared_error")
+SLICED_WITHIN = Network([Dense(3, 32), CUT, ReLU(), TT([8, 4], [1, 3], 2)], "squared_error")
 #: Three results at once do not fit where two do.
 DEEP = Network([Dense(4, 24), ReLU(), Dense(24, 24), ReLU(), Dense(24, 24), ReLU(), Dense(24, 2)])
-MACHINES = [*((network, CONFIG) for network in NETWORKS.values()), (SLICED, SHORT_LANES)]
-NAMES = [*NETWORKS, "slices"]
+SHORT = [(SLICED, CONFIG.replace(lane_depth=128)), (SLICED_WITHIN, CONFIG.replace(lane_depth=256))]
+MACHINES = [*((network, CONFIG) for network in NETWORKS.values()), *SHORT]
+NAMES = [*NETWORKS, "slices", "slices within"]
 
 
 def settings_of(queries: int, *, two_sided: bool, **others) -> Settings:
     return Settings(estimator="tensor-rge", queries=queries, two_sided=two_sided, **others)
+
+
+@pytest.mark.parametrize(("network", "config"), SHORT)
+def test_short_lanes_make_slices(network: Network, config: Config) -> None:
+    chains = [layer.chain for layer in plan(network, config, 12).layout.layers]
+    assert [chain.slices > 1 for chain in chains] == [stage.layer == CUT for stage in network.stages]
 
 
 class Followed:

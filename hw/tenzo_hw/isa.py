@@ -591,7 +591,7 @@ class Batch(Instruction):
 class Gather(Instruction):
     """Copies words from lanes to effective rows, a word a cycle: row i of lane l goes to ``row`` + l * ``rows`` + i.
 
-    Its column c is the lane's word at ``address`` + i * ``stride`` + c * ``col_stride``; columns from ``cols`` on are 0.
+    Its column c is the lane's word at ``address`` + i * ``stride`` + c * ``col_stride``; columns from ``cols`` on: 0.
     Issued only when engine and sweep are done; neither is issued before its end.
     """
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from tenzo_hw.config import Config, preset
+from tenzo_sim.model import ModelTransport
 
 from .datasets import Dataset
 from .device import Device
 from .memory_map import memory_map
+from .order import SampleOrder
 from .recipe import Recipe
 from .trainer import Trainer
 from .transport import open_transport
@@ -28,6 +30,9 @@ GOAL = 0.95
 MACHINES = ("ulx3s_85f", "ulx3s_85f_10")
 #: Steps of the quick form: enough to see that everything learns.
 _QUICK_STEPS = {"mnist": 48, "mnist-fast": 48, "mnist-9bit": 48, "mnist-rge": 2}
+#: Batches whose way over the link is measured, and the line that it is told for: 8 bits, a start and a stop bit.
+_SENT_BATCHES = 8
+_BAUD, _BITS_A_BYTE = 3_000_000, 10
 #: Steps of this computer's work that are timed.
 _TIMED_STEPS = 5
 #: Random directions of the 814,090 weights of dense layers: as many as on the machine, the largest rate that does not
@@ -92,6 +97,7 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
     floats = _in_floats(main, dataset, seeds, trained["mnist"]["macs"]["total"], quick=quick)
     machines = [_on_machine(fast, name, preset(name)) for name in MACHINES]
     machines.append(_on_machine(loaded["mnist-9bit"].changed([f"steps={fast.steps}"]), "9 bits", None))
+    link = _link(main, dataset)
     reached = trained["mnist-fast"]["accuracy"]["mean"] >= GOAL
     values = trained["mnist"] | {
         "seeds": list(seeds),
@@ -100,6 +106,7 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
         "trained": trained,
         "floats": floats,
         "machines": machines,
+        "link": link,
     }
     values["cycles"] |= {"to_95": trained["mnist-fast"]["cycles"]["total"] if reached else None}
     rows = [_row(name, summary, loaded.get(name, rge)) for name, summary in trained.items()]
@@ -122,6 +129,16 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
         [f"one step here: {name}", "", "1", "", "", f"{seconds:.3f}"]
         for name, seconds in floats["seconds_a_step"].items()
     ]
+    rows.append(
+        [
+            f"a batch at {_BAUD / 1e6:g} Mbaud, {link['batch_bytes']:,.0f} bytes",
+            "",
+            "1",
+            "",
+            "",
+            f"{link['batch_ms'] / 1e3:.3f}",
+        ]
+    )
     columns = ["what", "test accuracy", "steps", "MACs", "cycles", f"seconds (machines: at {main.clock_mhz:g} MHz)"]
     return columns, rows, values
 
@@ -170,6 +187,34 @@ def _on_machine(recipe: Recipe, name: str, config: Config | None) -> dict[str, A
         "memory_bits": sum(memory.bits for memory in memory_map(recipe.machine)),
         "parts": [part._asdict() for part in trainer.parts()],
     }
+
+
+class _Counting(ModelTransport):
+    """The exact model behind a link whose bytes are counted."""
+
+    sent = 0
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data``."""
+        self.sent += len(data)
+        super().write(data)
+
+
+def _link(recipe: Recipe, dataset: Dataset) -> dict[str, float]:
+    """Bytes of a batch on the wire, packets and all, and its time on a serial line."""
+    transport, order = _Counting(recipe.machine), SampleOrder(len(dataset.x_train), recipe.batch, recipe.seed)
+    plan = recipe.trainer().plan
+    with Device(transport, expected=recipe.machine) as device:
+        device.abort()
+        before = transport.sent
+        for step in range(_SENT_BATCHES):
+            chosen = order.batch(step)
+            words, targets = plan.input_words(dataset.x_train[chosen]), plan.target_words(dataset.y_train[chosen])
+            device.send_batch(words, targets)
+            device.abort()
+    sent = (transport.sent - before) / _SENT_BATCHES
+    inputs = recipe.batch * recipe.network.inputs
+    return {"batch_bytes": sent, "input_words": inputs, "baud": _BAUD, "batch_ms": sent * _BITS_A_BYTE / _BAUD * 1e3}
 
 
 def _in_floats(recipe: Recipe, dataset: Dataset, seeds: Sequence[int], macs: int, *, quick: bool) -> dict[str, Any]:

@@ -69,6 +69,21 @@ def test_train_leaves_everything_and_verify_finds_it_exact() -> None:
     assert "yes" in (run / report.PAGE).read_text()
 
 
+def test_a_dataset_has_a_recipe_and_its_values_can_be_others(folder) -> None:
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "small.toml").write_text(RECIPE)
+    hybrid = ("machine=small", "settings.queries=2", "fine.estimator=incremental-cge", "switch.step=5")
+    changes = [argument for change in hybrid for argument in ("--set", change)]
+    tenzo("train", "--dataset", "small", "--steps", "7", *changes)
+    told = document("runs/small/config.json")["recipe"]
+    assert (told["settings"]["queries"], told["fine"]["estimator"], told["steps"]) == (2, "incremental-cge", 7)
+    assert "equal" in tenzo("verify", "runs/small")
+    parts = document("runs/small/report.json")["parts"]
+    assert sum(part["cycles"] for part in parts) == document("runs/small/report.json")["cycles"]["step"]
+    assert "there is no recipe" in tenzo("train", "--dataset", "none", code=cli.FAILED)
+    assert "mnist has" in tenzo("bench", "digits", "--quick", code=cli.FAILED)
+
+
 @pytest.mark.parametrize("name", ["masters", "momentum", "losses", "runs"])
 def test_verify_finds_one_wrong_word(name: str) -> None:
     tenzo("train", "--recipe", "small.toml", "--steps", "20")

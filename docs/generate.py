@@ -156,17 +156,17 @@ def mnist_figures() -> list[tuple[str, str, str]]:
     seeds = ", ".join(map(str, mnist["seeds"]))
     back, dense = (floats["trained"][name] for name in floats["trained"])
     incremental, gradient = (floats["seconds_a_step"][name] for name in floats["seconds_a_step"])
-    fast = trained["mnist-fast"]
+    fast, nine = trained["mnist-fast"], trained["mnist-9bit"]
     rows = [
         (f"MNIST, 3,962 words: test accuracy, mean of seeds {seeds}", percent(mnist["accuracy"]), command),
-        ("the same in words of 9 bits", percent(trained["mnist-9bit"]["accuracy"]), command),
         ("the same cores by back-propagation in floats", percent(back["accuracy"]), command),
         ("random directions with as many multiply-accumulates", percent(trained["mnist-rge"]["accuracy"]), command),
         ("the same on dense layers, in floats", percent(dense["accuracy"]), command),
         (f"accuracy after {fast['steps']} steps of a short run", percent(fast["accuracy"]), command),
+        (f"after {nine['steps']} steps in words of 9 bits", percent(nine["accuracy"]), command),
     ]
     for machine in mnist["machines"][:2]:
-        what = f"its time on `{machine['name']}`, {machine['multipliers']} multipliers, at {machine['mhz']:g} MHz"
+        what = f"time of the short run on `{machine['name']}`, {machine['multipliers']} multipliers, at {machine['mhz']:g} MHz"
         rows.append((what, f"{machine['seconds']:.1f} s", command))
     return [
         *rows,

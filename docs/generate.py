@@ -166,7 +166,8 @@ def mnist_figures() -> list[tuple[str, str, str]]:
         (f"after {nine['steps']} steps in words of 9 bits", percent(nine["accuracy"]), command),
     ]
     for machine in mnist["machines"][:2]:
-        what = f"time of the short run on `{machine['name']}`, {machine['multipliers']} multipliers, at {machine['mhz']:g} MHz"
+        where = f"`{machine['name']}`, {machine['multipliers']} multipliers"
+        what = f"time of the short run on {where}, at {machine['mhz']:g} MHz"
         rows.append((what, f"{machine['seconds']:.1f} s", command))
     return [
         *rows,

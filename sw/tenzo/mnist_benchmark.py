@@ -220,12 +220,9 @@ def _link(recipe: Recipe, dataset: Dataset) -> dict[str, float]:
 def _in_floats(recipe: Recipe, dataset: Dataset, seeds: Sequence[int], macs: int, *, quick: bool) -> dict[str, Any]:
     """The same cores by back-propagation, dense layers by random directions, and the time of a step here."""
     try:
-        import torch
-
         from . import torch_baselines
     except ImportError:
         raise ValueError("this benchmark compares with PyTorch: install it with pip install 'tenzo[bench]'") from None
-    torch.set_num_threads(1)
     network, settings = recipe.network, recipe.settings
     data = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     back = [

@@ -19,6 +19,9 @@ from .order import SampleOrder
 
 #: Loss differences over their running mean are clipped to this, as the machine does.
 _CLIP = 3.0
+# One thread: the figures are those of one core, as the exact model's are.
+torch.set_num_threads(1)
+
 #: Samples of a forward that only evaluates.
 _EVALUATED = 1000
 

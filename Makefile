@@ -39,15 +39,15 @@ $(VENV)/ready: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,boards,test]'
 	touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,boards,test,bench]'
 	touch $@
 
 $(VENV)/ready-lint: $(VENV)/ready-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sim,boards,test,lint]'
 	touch $@
 
 clean:

@@ -15,7 +15,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from tenzo.plan import largest_batch
+from tenzo.recipe import Recipe
+from tenzo.trainer import Trainer
 from tenzo_hw import protocol, timing
+from tenzo_hw.boards import BOARDS, Board
+from tenzo_hw.boards.measured import excerpt
 from tenzo_hw.config import PRESETS, Config
 from tenzo_hw.isa import INSTRUCTIONS, Activation, LossKind, SweepKind, Wait
 
@@ -157,13 +162,19 @@ def mnist_figures() -> list[tuple[str, str, str]]:
     back, dense = (floats["trained"][name] for name in floats["trained"])
     incremental, gradient = (floats["seconds_a_step"][name] for name in floats["seconds_a_step"])
     fast, nine = trained["mnist-fast"], trained["mnist-9bit"]
+    nine_command = mnist.get("renewed", {}).get("mnist-9bit", mnist)["command"]
+    _, wide, narrow = mnist["machines"]
     rows = [
         (f"MNIST, 3,962 words: test accuracy, mean of seeds {seeds}", percent(mnist["accuracy"]), command),
+        (f"cycles of that run, {mnist['steps']:,} steps", f"{mnist['cycles']['total']:,}", command),
+        (f"the same {nine['steps']:,} steps in words of 9 bits", percent(nine["accuracy"]), nine_command),
+        ("cycles of that run", f"{nine['cycles']['total']:,}", nine_command),
+        ("memory of its machine", f"{narrow['memory_bits'] / 1e6:.1f} Mbit", nine_command),
+        ("memory of the same machine with words of 18 bits", f"{wide['memory_bits'] / 1e6:.1f} Mbit", nine_command),
         ("the same cores by back-propagation in floats", percent(back["accuracy"]), command),
         ("random directions with as many multiply-accumulates", percent(trained["mnist-rge"]["accuracy"]), command),
         ("the same on dense layers, in floats", percent(dense["accuracy"]), command),
         (f"accuracy after {fast['steps']} steps of a short run", percent(fast["accuracy"]), command),
-        (f"after {nine['steps']} steps in words of 9 bits", percent(nine["accuracy"]), command),
     ]
     for machine in mnist["machines"][:2]:
         where = f"`{machine['name']}`, {machine['multipliers']} multipliers"
@@ -233,9 +244,134 @@ def where_cycles_go() -> str:
     return "\n".join(["", *parts])
 
 
+def builds() -> dict[str, dict[str, Any]]:
+    """The reports that `tenzo build` left in docs/results, by file name."""
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))}
+    return {name: report for name, report in reports.items() if "fmax" in report}
+
+
+def measured_builds() -> str:
+    """What the package tells and estimates from: the builds in short."""
+    return json.dumps([excerpt(report) for report in builds().values()]) + "\n"
+
+
+def on_board(name: str, board: Board) -> Trainer | str:
+    """A recipe's trainer on a board's machine, or why there is none; the machine may have a recipe of its own."""
+    recipes = HERE.parent / "recipes"
+    own = recipes / f"{name}-{board.preset}.toml"
+    recipe = Recipe.load(own if own.exists() else recipes / f"{name}.toml")
+    # As many of the recipe's samples as are whole groups and fit.
+    lanes = board.config.lanes
+    batch = min(recipe.batch // lanes * lanes, largest_batch(recipe.network, board.config))
+    try:
+        return recipe.model_copy(update={"machine": board.config, "batch": max(batch, lanes)}).trainer()
+    except ValueError as error:
+        return str(error).partition(":")[0]
+
+
+def boards() -> str:
+    """The table of boards: what each build measured, and what binds the paper's MNIST step."""
+    link = results("mnist")["link"]
+    # A build of what the board no longer is says nothing of it.
+    measured = {
+        report["board"]: report
+        for report in builds().values()
+        if report["configuration"] == dataclasses.asdict(BOARDS[report["board"]].config)
+    }
+    columns = {
+        "board": "---",
+        "machine": "---",
+        "MACs": "---:",
+        "MHz": "---:",
+        "Fmax of the seeds; median": "---",
+        "peak GMAC/s": "---:",
+        "MNIST: GMAC/s": "---",
+        "step": "---:",
+        "link": "---:",
+        "bound by": "---",
+        "digits: step": "---:",
+    }
+    parts = ["", f"| {' | '.join(columns)} |", f"|{'|'.join(columns.values())}|"]
+    for name, board in BOARDS.items():
+        report, macs = measured.get(name), board.config.multipliers
+        mhz = report["constraint_mhz"] if report else board.clock_mhz
+        cells = [f"`{name}`", f"`{board.preset}`", f"{macs}"]
+        if report:
+            seeds = ", ".join(f"{seed:.1f}" for seed in report["fmax"]["seeds"])
+            cells += [f"{mhz:.4g}", f"{seeds}; {report['fmax']['median']:.1f}"]
+        else:
+            cells += [f"{mhz:.4g} asked for", "not built yet" if board.open_tools else "not tried"]
+        cells.append(f"{macs * mhz / 1e3:.2f}")
+        mnist, digits = on_board("mnist", board), on_board("digits", board)
+        if isinstance(mnist, str):
+            cells += [f"its memories do not hold the network ({mnist})", "", "", ""]
+        else:
+            step = mnist.step_cycles / mhz / 1e3
+            sent = mnist.plan.batch * mnist.plan.network.inputs / link["input_words"] * link["batch_bytes"]
+            line = sent * BITS_A_BYTE / board.baud * 1e3
+            bound = "the link" if line > step else "the machine"
+            cells += [
+                f"{mnist.step_macs / step / 1e6:.2f}",
+                f"{step:.1f} ms, {mnist.plan.batch} samples",
+                f"{line:.1f} ms",
+                bound,
+            ]
+        cells.append(
+            digits
+            if isinstance(digits, str)
+            else f"{digits.step_cycles / mhz / 1e3:.2f} ms, {digits.plan.batch} samples"
+        )
+        parts.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*parts, ""])
+
+
+def resources_of_builds() -> str:
+    """What each build takes of its chip, block by block."""
+    parts = [""]
+    for name, report in builds().items():
+        there = report["resources"]["available"]
+        names = [part for part in there if there[part]]
+        placed = report["resources"]["placed"]
+        versions = ", ".join(f"{package} {number}" for package, number in report["versions"].items())
+        parts += [
+            f"### {name}",
+            "",
+            f"`{report['command']}`: {report['chip']}, speed grade {report['speed_grade']}, {versions}; "
+            f"{report['seconds']['synthesis']:.0f} s of synthesis and "
+            f"{', '.join(f'{one:.0f}' for one in report['seconds']['seeds'])} s of place and route on "
+            f"{report['cores']} shared cores. Critical path: {report['critical_path']['words']}.",
+            *(f"\nNote: {caution}." for caution in report["cautions"]),
+            "",
+            "| block | " + " | ".join(part.upper() for part in names) + " |",
+            "|---|" + "---:|" * len(names),
+        ]
+        rows = report["resources"]["blocks"] | {"all": report["resources"]["total"], "the chip has": there}
+        parts += [
+            f"| {block} | " + " | ".join(f"{taken[part]:,}" for part in names) + " |" for block, taken in rows.items()
+        ]
+        parts += [
+            "| as nextpnr packs it | "
+            + " | ".join(f"{placed[part]:,}" if part in placed else "" for part in names)
+            + " |",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def boards_page() -> str:
+    """The page of boards with its tables renewed."""
+    page = renewed_text((HERE / "boards.md").read_text(), BOARD_TABLE, boards())
+    return renewed_text(page, BUILD_TABLES, resources_of_builds())
+
+
 def renewed(path: Path, marks: tuple[str, str], content: str) -> str:
     """A file with what stands between two marks replaced."""
-    before, _, rest = path.read_text().partition(marks[0])
+    return renewed_text(path.read_text(), marks, content)
+
+
+def renewed_text(text: str, marks: tuple[str, str], content: str) -> str:
+    """The same of a text."""
+    before, _, rest = text.partition(marks[0])
     return before + marks[0] + "\n" + content + "\n" + marks[1] + rest.partition(marks[1])[2]
 
 
@@ -255,12 +391,21 @@ FIGURES = ("<!-- figures: written by docs/generate.py from docs/results -->", "<
 CYCLES = ("<!-- cycles: written by docs/generate.py from docs/results -->", "<!-- end of cycles -->")
 """Where the table of cycles in docs/estimators.md begins and ends."""
 
+BOARD_TABLE = ("<!-- boards: written by docs/generate.py from docs/results -->", "<!-- end of boards -->")
+"""Where the table of boards in docs/boards.md begins and ends."""
+BUILD_TABLES = ("<!-- builds: written by docs/generate.py from docs/results -->", "<!-- end of builds -->")
+"""Where the tables of what the builds take begin and end."""
+#: Eight bits, a start and a stop bit.
+BITS_A_BYTE = 10
+
 GENERATED = {
     "instructions.md": instructions,
     "configurations.md": configurations,
     "protocol.md": protocol_numbers,
     "../README.md": readme,
     "estimators.md": estimators,
+    "boards.md": boards_page,
+    "../hw/tenzo_hw/boards/measured.json": measured_builds,
 }
 """File name in docs/ and what writes it."""
 

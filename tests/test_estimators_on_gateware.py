@@ -55,7 +55,7 @@ def trained(device_name: str, config: Config, network: Network, settings: Settin
         Settings(estimator="cge", mu=2**-6, rate=0.05, normalise=False, share=0.3),
         Settings(estimator="incremental-cge", mu=2**-6, rate=0.05, normalise=False),
         Settings(estimator="incremental-cge", mu=2**-4, rate=0.01, optimiser="sign", weight_decay=9),
-        Settings(estimator="incremental-cge", mu=2**-6, rate=0.01, momentum=0),
+        Settings(estimator="incremental-cge", mu=2**-8, stretch=4, rate=0.01, momentum=0),
     ],
     ids=lambda settings: (
         f"{settings.estimator}-{settings.optimiser}-{settings.two_sided}-{settings.momentum}-{settings.share}"

@@ -20,11 +20,14 @@ STEPS = 5
 def random_machine(rng: random.Random) -> Config:
     """A small machine of any shape."""
     word = rng.randint(8, 18)
+    columns = rng.randint(1, 6)
     return preset("tiny").replace(
         lanes=rng.randint(1, 5),
-        columns=rng.randint(1, 6),
+        columns=columns,
+        sweep_turns=rng.choice([turns for turns in range(1, columns + 1) if columns % turns == 0]),
         word=word,
         input_word=rng.randint(6, word),
+        output_word=max(word, 16),
         master_word=rng.randint(word + 8, 32),
         momentum_word=rng.randint(18, 32),
         lane_depth=512,
@@ -32,6 +35,8 @@ def random_machine(rng: random.Random) -> Config:
         effective_rows=512,
         tables=rng.randint(1, 2),
         table_bits=rng.randint(3, word - 2),
+        loss_word=rng.randint(32, 48),
+        incremental=rng.randint(0, 1),
         packet=rng.choice([64, 128, 256]),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Mux, Value, ValueLike
+from amaranth.hdl import C, Cat, Mux, Value, ValueLike
 
 
 def _signed(value: ValueLike) -> Value:
@@ -28,3 +28,12 @@ def saturate(value: ValueLike, bits: int) -> Value:
     sign = value[-1]
     fits = value[bits - 1 :] == sign.replicate(len(value) - bits + 1)
     return Mux(fits, value[:bits], Cat((~sign).replicate(bits - 1), sign)).as_signed()
+
+
+def small_product(a: Value, b: Value) -> Value:
+    """The product of two unsigned factors as a tree of adders: for narrow ones, where DSP blocks are few."""
+    terms: list[Value] = [Cat(C(0, place), Mux(bit, a, 0)) for place, bit in enumerate(b)]
+    while len(terms) > 1:
+        pairs = zip(terms[::2], [*terms[1::2], C(0, 1)], strict=False)
+        terms = [one + other for one, other in pairs]
+    return terms[0][: len(a) + len(b)]

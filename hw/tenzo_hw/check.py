@@ -46,8 +46,15 @@ def refusal(instruction: Instruction, config: Config) -> tuple[Fault, str] | Non
 
     if isinstance(instruction, Contract):
         for number, level in enumerate(instruction.levels):
-            if level.count < 1:
-                return Fault.RANGE, f"level {number} has a count of {level.count}; 1 or more are allowed"
+            most = (1 << config.count_bits) - 1
+            if not 1 <= level.count <= most:
+                return Fault.RANGE, f"level {number} has a count of {level.count}; 1 to {most} are allowed"
+        if not config.incremental:
+            needs = "a machine with incremental=1; this one leaves it out"
+            if instruction.operand not in (Operand.WORD, Operand.RELU):
+                return Fault.RANGE, f"the operand {instruction.operand.name} needs {needs}"
+            if instruction.base != Base.NONE:
+                return Fault.RANGE, f"base {instruction.base.name} needs {needs}"
         if instruction.operand != Operand.WORD and instruction.from_batch:
             return Fault.RANGE, f"the operand {instruction.operand.name} does not go with from_batch"
         if instruction.operand not in (Operand.WORD, Operand.RELU) and instruction.bias:
@@ -72,6 +79,8 @@ def refusal(instruction: Instruction, config: Config) -> tuple[Fault, str] | Non
     if isinstance(instruction, Coefficient):
         return outside("queries", 1, config.losses // 2 if instruction.two_sided else config.losses - 1)
     if isinstance(instruction, Gather):
+        if not config.incremental:
+            return Fault.RANGE, "a Gather needs a machine with incremental=1; this one leaves it out"
         return outside("rows", 1, 0xFFFF) or outside("lanes", 1, config.lanes) or outside("cols", 1, config.columns)
     return None
 

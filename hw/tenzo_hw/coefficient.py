@@ -11,7 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
-from .config import COEFFICIENT_FRACTION, LOSS_WORD, Config
+from .collisions import NO_COLLISIONS
+from .config import COEFFICIENT_FRACTION, Config
 from .isa import Coefficient
 from .layouts import instruction_layout
 from .numbers import round_shift, saturate
@@ -24,7 +25,7 @@ _SETTLE = 11
 
 @dataclass(frozen=True, kw_only=True)
 class CoefficientState:
-    """The registers that outlive an instruction: ``rate`` and ``rate_step`` (32 bits), ``scale`` (48 bits)."""
+    """The registers that outlive an instruction: ``rate`` and ``rate_step`` (32 bits), ``scale`` (``loss_word``)."""
 
     rate: int = 0
     rate_step: int = 0
@@ -38,7 +39,7 @@ def coefficients(
 
     Coefficients are in units of the master's last bit, ``config.momentum_word`` bits.
     """
-    limit = (1 << LOSS_WORD) - 1
+    limit = (1 << config.loss_word) - 1
     queries = instruction.queries
     if instruction.two_sided:
         used = 2 * queries
@@ -92,7 +93,7 @@ class CoefficientUnit(wiring.Component):
                 "start": In(1),
                 "ready": Out(1),
                 "slot": Out(range(config.losses)),
-                "loss": In(LOSS_WORD),
+                "loss": In(config.loss_word),
                 "correct": In(16),
                 "correct_clear": Out(1),
                 "coefficient_index": In(range(config.losses)),
@@ -103,7 +104,7 @@ class CoefficientUnit(wiring.Component):
                 "history_data": Out(32),
                 "rate": Out(32),
                 "rate_step": Out(32),
-                "scale": Out(LOSS_WORD),
+                "scale": Out(config.loss_word),
                 "rate_write": In(1),
                 "rate_step_write": In(1),
                 "scale_write": In(2),
@@ -115,7 +116,8 @@ class CoefficientUnit(wiring.Component):
         """Control, the two passes, the coefficients' memory, the history and the registers."""
         m = Module()
         config = self._config
-        limit = (1 << LOSS_WORD) - 1
+        loss_word = config.loss_word
+        limit = (1 << loss_word) - 1
 
         # Control: two passes of 2 * queries reads and a fixed rest.
         instruction = Signal.like(self.instruction)
@@ -160,15 +162,15 @@ class CoefficientUnit(wiring.Component):
         m.d.comb += delayed[0].eq(reading & phase)
         for stage in range(1, len(delayed)):
             m.d.sync += delayed[stage].eq(delayed[stage - 1])
-        loss = Signal(LOSS_WORD)
-        difference = Signal(signed(LOSS_WORD + 1))
+        loss = Signal(loss_word)
+        difference = Signal(signed(loss_word + 1))
         m.d.sync += loss.eq(self.loss)
         with m.If(delayed[1]):
             m.d.sync += difference.eq(loss - self.loss)
 
         # First pass: the sums, and from them the scale and the exponent.
-        size = LOSS_WORD + config.losses.bit_length()
-        magnitude = Signal(LOSS_WORD)
+        size = loss_word + config.losses.bit_length()
+        magnitude = Signal(loss_word)
         magnitudes, losses = Signal(size), Signal(size)
         counts = Signal(2)
         m.d.sync += [
@@ -181,17 +183,17 @@ class CoefficientUnit(wiring.Component):
             m.d.sync += losses.eq(losses + loss)
         with m.If(self.start):
             m.d.sync += [magnitudes.eq(0), losses.eq(0)]
-        sum_magnitude, sum_loss = Signal(LOSS_WORD), Signal(LOSS_WORD)
-        change = Signal(signed(LOSS_WORD + 1))
+        sum_magnitude, sum_loss = Signal(loss_word), Signal(loss_word)
+        change = Signal(signed(loss_word + 1))
         share = Signal.like(change)
-        position = Signal(range(LOSS_WORD))
+        position = Signal(range(loss_word))
         exponent = Signal(6)
         m.d.sync += [
             sum_magnitude.eq(Mux(magnitudes > limit, limit, magnitudes)),
             sum_loss.eq(Mux(losses > limit, limit, losses)),
             change.eq(sum_magnitude - self.scale),
             share.eq(change >> instruction.average),
-            position.eq(_log2(Cat(self.scale, C(0, 64 - LOSS_WORD)))),
+            position.eq(_log2(Cat(self.scale, C(0, 64 - loss_word)))),
             exponent.eq(instruction.shift),
         ]
         with m.If(instruction.normalise):
@@ -201,7 +203,7 @@ class CoefficientUnit(wiring.Component):
             m.d.sync += self.scale.eq(Mux(self.scale == 0, sum_magnitude, self.scale + share))
 
         # Second pass: shift in two stages (doubled first, so that the last bit shifted out is there to round), clip.
-        coarse = Signal(signed(LOSS_WORD + COEFFICIENT_FRACTION + 2))
+        coarse = Signal(signed(loss_word + COEFFICIENT_FRACTION + 2))
         fine = Signal.like(coarse)
         rounded = Signal.like(coarse)
         narrow = Signal(signed(18))
@@ -227,7 +229,9 @@ class CoefficientUnit(wiring.Component):
             low.eq(arithmetic.round_shift(product, PRODUCT_SHIFT)),
             scaled.eq(product + low),
         ]
-        m.submodules.memory = memory = Memory(shape=signed(config.momentum_word), depth=config.losses, init=[])
+        m.submodules.memory = memory = Memory(
+            shape=signed(config.momentum_word), depth=config.losses, init=[], attrs=NO_COLLISIONS
+        )
         write, read = memory.write_port(), memory.read_port()
         target = Signal(range(config.losses))
         with m.If(write.en):
@@ -243,7 +247,9 @@ class CoefficientUnit(wiring.Component):
         ]
 
         # The history and the step's end.
-        m.submodules.history = history = Memory(shape=LOSS_WORD + 16, depth=config.history, init=[])
+        m.submodules.history = history = Memory(
+            shape=loss_word + 16, depth=config.history, init=[], attrs=NO_COLLISIONS
+        )
         entry, past = history.write_port(), history.read_port()
         word = Signal(2)
         m.d.comb += [
@@ -257,9 +263,9 @@ class CoefficientUnit(wiring.Component):
             with m.Case(0):
                 m.d.sync += self.history_data.eq(past.data[:32])
             with m.Case(1):
-                m.d.sync += self.history_data.eq(past.data[32:LOSS_WORD])
+                m.d.sync += self.history_data.eq(past.data[32:loss_word])
             with m.Case(2):
-                m.d.sync += self.history_data.eq(past.data[LOSS_WORD:])
+                m.d.sync += self.history_data.eq(past.data[loss_word:])
             with m.Default():
                 m.d.sync += self.history_data.eq(0)
         with m.If(finish):

@@ -14,8 +14,6 @@ ADDRESS_REGISTERS = 8
 LOOP_DEPTH = 4
 #: Bits of the perturbation generator's state: 2^64-1 rows of signs before it repeats.
 GENERATOR_BITS = 64
-#: Bits of a batch loss and of everything derived from it before normalisation.
-LOSS_WORD = 48
 #: Fraction bits of a cross-entropy loss, in bits (base 2), and of its tables.
 LOSS_FRACTION = 16
 #: Fraction bits of a normalised coefficient (a loss difference over its running mean).
@@ -56,12 +54,16 @@ class Config:
     effective_rows: int
     """Rows of C effective words: two halves of ``weight_rows``, one being read while the other is perturbed; what is
     beyond them is room for what the engine itself forms, such as the dense form of a layer."""
+    sweep_turns: int
+    """Cycles that a sweep spends on a row, with as many times fewer words at once; a divisor of ``columns``."""
     outputs: int
     """Largest number of network outputs that the loss accumulator takes."""
     output_word: int
     """Bits of a network output on its way to the loss, and of a target: ``word`` or more."""
     loss_pipes: int
     """Samples whose losses are computed at once, each pipe an output a cycle; a divisor of ``lanes``."""
+    loss_word: int
+    """Bits of a batch loss, and of the scale that loss differences are divided by."""
     losses: int
     """Loss slots: evaluations of one step (two a query when two-sided, one a word with coordinate-wise differences)."""
     history: int
@@ -72,6 +74,8 @@ class Config:
     """Activation tables with interpolation; 0 leaves the table function out."""
     table_bits: int
     """log2 of the entries of one table."""
+    incremental: int
+    """1: operands other than words and their ReLU, losses of differences, and gathers; 0 leaves their hardware out."""
     packet: int
     """Largest payload of a host packet, in bytes."""
 
@@ -110,7 +114,14 @@ class Config:
             "loss_pipes",
             f"a divisor of lanes={self.lanes}",
         )
+        require(
+            self.sweep_turns >= 1 and self.columns % self.sweep_turns == 0,
+            "sweep_turns",
+            f"a divisor of columns={self.columns}",
+        )
+        require(32 <= self.loss_word <= 48, "loss_word", "32 to 48 bits")
         require(0 <= self.tables <= 4, "tables", "0 to 4")
+        require(0 <= self.incremental <= 1, "incremental", "0 or 1")
         require(3 <= self.table_bits <= self.word - 1, "table_bits", f"3 to word-1={self.word - 1}")
 
     @property
@@ -127,6 +138,16 @@ class Config:
     def loss_lanes(self) -> int:
         """Lanes that one loss pipe serves, one after the other."""
         return self.lanes // self.loss_pipes
+
+    @property
+    def count_bits(self) -> int:
+        """Bits of the turns of a loop nest's level: enough to walk through any memory."""
+        return max(self.lane_depth, self.batch_depth, self.effective_rows).bit_length()
+
+    @property
+    def sweep_pipes(self) -> int:
+        """Words that a sweep perturbs or updates in a cycle."""
+        return self.columns // self.sweep_turns
 
     @property
     def accumulator(self) -> int:
@@ -167,18 +188,21 @@ _TINY = Config(
     target_depth=64,
     weight_rows=128,
     effective_rows=512,
+    sweep_turns=1,
     outputs=16,
     output_word=16,
     loss_pipes=1,
+    loss_word=48,
     losses=512,
     history=16,
     program_depth=1024,
     tables=1,
     table_bits=5,
+    incremental=1,
     packet=128,
 )
 
-_ULX3S_85F = Config(
+_ENGINE_16X8 = Config(
     lanes=16,
     columns=8,
     word=18,
@@ -190,20 +214,45 @@ _ULX3S_85F = Config(
     target_depth=512,
     weight_rows=1024,
     effective_rows=4096,
+    sweep_turns=1,
     outputs=16,
     output_word=18,
     loss_pipes=8,
+    loss_word=48,
     losses=4096,
     history=256,
     program_depth=2048,
     tables=2,
     table_bits=7,
+    incremental=1,
     packet=256,
+)
+
+_BOARD_20K = _ENGINE_16X8.replace(
+    lanes=2,
+    columns=8,
+    word=16,
+    master_word=28,
+    momentum_word=20,
+    lane_depth=2048,
+    batch_depth=2048,
+    target_depth=64,
+    weight_rows=256,
+    effective_rows=512,
+    sweep_turns=8,
+    output_word=16,
+    loss_pipes=2,
+    loss_word=40,
+    losses=1024,
+    history=16,
+    program_depth=2048,
+    tables=0,
+    packet=128,
 )
 
 PRESETS: dict[str, Config] = {
     "tiny": _TINY,
-    "small": _ULX3S_85F.replace(
+    "small": _ENGINE_16X8.replace(
         lanes=4,
         columns=4,
         word=16,
@@ -218,12 +267,36 @@ PRESETS: dict[str, Config] = {
         tables=1,
         table_bits=6,
     ),
-    "ulx3s_85f": _ULX3S_85F,
-    "ulx3s_85f_10": _ULX3S_85F.replace(columns=10, loss_pipes=16, effective_rows=2048),
+    "engine_16x8": _ENGINE_16X8,
+    "engine_16x10": _ENGINE_16X8.replace(columns=10, loss_pipes=16, effective_rows=2048),
+    "ulx3s_85f": _ENGINE_16X8.replace(
+        lanes=12, columns=11, effective_rows=2048, loss_pipes=4, loss_word=40, history=64
+    ),
+    "ulx3s_12f": _BOARD_20K.replace(columns=10, sweep_turns=5, momentum_word=24, losses=1024, tables=1),
+    "tang_primer_20k": _BOARD_20K,
+    "least": _BOARD_20K.replace(
+        lanes=1,
+        word=9,
+        master_word=24,
+        momentum_word=16,
+        lane_depth=1024,
+        batch_depth=4096,
+        weight_rows=256,
+        output_word=12,
+        loss_pipes=1,
+        loss_word=32,
+        losses=64,
+        program_depth=1024,
+        incremental=0,
+        packet=64,
+    ),
 }
-"""Named machines: ``tiny`` for tests, ``small`` for boards with few multipliers, ``ulx3s_85f`` for the ULX3S 85F.
+"""Named machines: ``tiny`` for tests, ``small`` for boards with few multipliers.
 
-``ulx3s_85f_10`` has a column for each of ten classes, which is what coordinate-wise training is busiest with."""
+``engine_16x8`` and ``engine_16x10`` are for simulation, and for chips with more block RAM than boards have: the latter
+has a column for each of ten classes, which is what coordinate-wise training is busiest with. ``ulx3s_85f`` is what the
+block RAMs and DSP blocks of an ECP5-85F hold of it: 132 multipliers, of a word's 18 bits. ``ulx3s_12f`` and
+``tang_primer_20k`` are for chips of 20,000 LUTs and more; ``least`` is the least machine that trains the digits."""
 
 
 def preset(name: str) -> Config:

@@ -35,7 +35,6 @@ class Core(wiring.Component):
         m.submodules.engine = self._engine = engine = ContractionEngine(self.config)
         m.submodules.store = self._store = store = WeightStore(self.config)
         m.submodules.sweep = self._sweep = sweep = SweepUnit(self.config)
-        m.submodules.gather = self._gather = gather = GatherUnit(self.config)
         m.submodules.loss = self._loss = loss = LossAccumulator(self.config)
         m.submodules.coefficient = self._coefficient = coefficient = CoefficientUnit(self.config)
 
@@ -44,6 +43,7 @@ class Core(wiring.Component):
         m.d.comb += [
             # The sequencer and its units.
             engine.contract.eq(contract),
+            engine.deltas.eq(sequencer.deltas),
             engine.start.eq(sequencer.contract_start),
             sequencer.engine_ready.eq(engine.ready),
             sequencer.engine_drained.eq(engine.drained),
@@ -61,18 +61,10 @@ class Core(wiring.Component):
             coefficient.instruction.eq(sequencer.coefficient),
             coefficient.start.eq(sequencer.coefficient_start),
             sequencer.coefficient_ready.eq(coefficient.ready),
-            gather.gather.eq(sequencer.gather),
-            gather.start.eq(sequencer.gather_start),
-            sequencer.gather_ready.eq(gather.ready),
-            sequencer.gather_fault.eq(gather.fault),
             # The units among each other.
             store.row.eq(engine.weights_row),
             engine.weights.eq(store.weights),
             engine.half.eq(halves.current),
-            store.gather_write.eq(gather.effective_write),
-            store.gather_row.eq(gather.effective_row),
-            store.gather_words.eq(gather.effective_words),
-            gather.lane_read.data.eq(engine.lane_read.data),
             loss.results.eq(engine.results),
             loss.outcome.eq(engine.outcome),
             loss.captured.eq(engine.captured),
@@ -106,7 +98,27 @@ class Core(wiring.Component):
             self.control.steps.eq(coefficient.steps),
         ]
         self._host(m)
+        m.d.comb += sequencer.gather_ready.eq(1)
+        if self.config.incremental:
+            self._gather(m)
         return m
+
+    def _gather(self, m: Module) -> None:
+        """The gather unit, which has the host's way to the lanes while it is not ready."""
+        m.submodules.gather = gather = GatherUnit(self.config)
+        sequencer, engine, store = self._sequencer, self._engine, self._store
+        m.d.comb += [
+            gather.gather.eq(sequencer.gather),
+            gather.start.eq(sequencer.gather_start),
+            sequencer.gather_ready.eq(gather.ready),
+            sequencer.gather_fault.eq(gather.fault),
+            store.gather_write.eq(gather.effective_write),
+            store.gather_row.eq(gather.effective_row),
+            store.gather_words.eq(gather.effective_words),
+            gather.lane_read.data.eq(engine.lane_read.data),
+        ]
+        with m.If(~gather.ready):
+            m.d.comb += engine.lane_read.address.eq(gather.lane_read.address)
 
     def _host(self, m: Module) -> None:
         """Decodes the host bus. A register at both of its ends: it reaches all over the chip."""
@@ -153,7 +165,7 @@ class Core(wiring.Component):
             engine.table_write.slope.eq(address[0]),
             engine.table_write.address.eq(address[1:]),
             engine.table_write.data.eq(word),
-            engine.lane_read.address.eq(Mux(self._gather.ready, address, self._gather.lane_read.address)),
+            engine.lane_read.address.eq(address),
             loss.host_read.address.eq(address[1:]),
             coefficient.history_address.eq(address),
             sweep.generator_write.eq(

@@ -7,6 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .collisions import NO_COLLISIONS
+
 
 def delayed(m: Module, value: Value, cycles: int) -> Value:
     """``value`` that many cycles later, in registers."""
@@ -18,7 +20,7 @@ def delayed(m: Module, value: Value, cycles: int) -> Value:
 
 
 class DelayLine(wiring.Component):
-    """``o`` is ``i`` of ``cycles`` cycles before: a ring whose read port gives the word that is being replaced.
+    """``o`` is ``i`` of ``cycles`` cycles before: a ring whose read port is a word ahead of its write port.
 
     ``width``: bits. ``cycles``: 2 or more. In the first cycles ``o`` is what the ring held at reset.
     """
@@ -26,24 +28,24 @@ class DelayLine(wiring.Component):
     def __init__(self, *, width: int, cycles: int) -> None:
         if cycles < 2:
             raise ValueError(f"cycles={cycles} is not possible: 2 or more")
-        self._depth = cycles - 1
+        self._depth = cycles
         super().__init__({"i": In(width), "o": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         """The ring."""
         m = Module()
-        m.submodules.ring = ring = Memory(shape=len(self.i), depth=self._depth, init=[])
+        m.submodules.ring = ring = Memory(shape=len(self.i), depth=self._depth, init=[], attrs=NO_COLLISIONS)
         write, read = ring.write_port(), ring.read_port()
-        turn = Signal(range(self._depth))
-        with m.If(turn == self._depth - 1):
-            m.d.sync += turn.eq(0)
-        with m.Else():
-            m.d.sync += turn.eq(turn + 1)
+        newest = Signal(range(self._depth))
+        oldest = Signal(range(self._depth), init=1)
+        m.d.sync += [newest.eq(oldest), oldest.eq(oldest + 1)]
+        with m.If(oldest == self._depth - 1):
+            m.d.sync += oldest.eq(0)
         m.d.comb += [
             write.en.eq(1),
-            write.addr.eq(turn),
+            write.addr.eq(newest),
             write.data.eq(self.i),
-            read.addr.eq(turn),
+            read.addr.eq(oldest),
             self.o.eq(read.data),
         ]
         return m

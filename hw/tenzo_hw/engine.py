@@ -16,7 +16,7 @@ from .delay import delayed
 from .drain import Drain, outcome_layout
 from .isa import Base, Contract, Operand
 from .lane import FIRST_AT, LOAD_AT, SOURCE_AT, WEIGHTS_AT, Lane, Source
-from .layouts import instruction_layout
+from .layouts import deltas_layout, instruction_layout
 from .loop_nest import LoopNest
 from .nest import WRAP, offsets, tile_cols
 from .numbers import saturate
@@ -125,7 +125,7 @@ def batch_write_layout(config: Config) -> StructLayout:
 def table_write_layout(config: Config) -> StructLayout:
     """The host's writes to the tables of all lanes: the value, or with ``slope`` the slope, of an entry := ``data``."""
     entries = max(config.tables, 1) << config.table_bits
-    return StructLayout({"strobe": 1, "slope": 1, "address": range(entries), "data": signed(config.word + 1)})
+    return StructLayout({"strobe": 1, "slope": 1, "address": range(entries), "data": signed(config.word)})
 
 
 def lane_read_signature(config: Config) -> wiring.Signature:
@@ -139,7 +139,8 @@ def lane_read_signature(config: Config) -> wiring.Signature:
 class ContractionEngine(wiring.Component):
     """Runs contractions, one after the other without a gap; ``model`` says what they do, docs/machine.md when.
 
-    ``contract``: taken with ``start``, which must come while ``ready``. ``weights``: those of ``weights_row`` two
+    ``contract``: taken with ``start``, which must come while ``ready``, with its ``deltas`` before (see ``LoopNest``).
+    ``weights``: those of ``weights_row`` two
     cycles before. ``half``: the batch half that is read. ``results``: the outcomes of contractions with ``to_loss``;
     lane 0's first result comes ``capture_latency`` cycles after its tile's last row, lane l's l cycles later.
     ``outcome`` goes with lane 0's results: ``base`` is that of their contraction, ``slot`` the result's output address.
@@ -158,6 +159,7 @@ class ContractionEngine(wiring.Component):
         super().__init__(
             {
                 "contract": In(instruction_layout(Contract)),
+                "deltas": In(deltas_layout()),
                 "start": In(1),
                 "ready": Out(1),
                 "drained": Out(1),
@@ -193,6 +195,7 @@ class ContractionEngine(wiring.Component):
         stop = Signal()
         m.d.comb += [
             nest.contract.eq(self.contract),
+            nest.deltas.eq(self.deltas),
             nest.start.eq(self.start),
             self.ready.eq(nest.ready),
             self.drained.eq(nest.drained),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
+from .cells import BlockRam, Multiplier
 from .config import Config
 from .isa import Activation, Contract
 from .numbers import round_shift, saturate
@@ -55,7 +55,7 @@ class TableWrite(wiring.Signature):
                 "value": Out(1),
                 "slope": Out(1),
                 "address": Out(range(max(config.tables, 1) << config.table_bits)),
-                "data": Out(signed(config.word + 1)),
+                "data": Out(signed(config.word)),
             }
         )
 
@@ -140,31 +140,30 @@ class Epilogue(wiring.Component):
         # TABLE0 is 2: the number of the table is the activation less 2.
         number = Cat(activation[0], ~activation[1])
         index = Cat(y[fraction_bits:-1], ~y[-1])
-        entry = {}
         written = self.table_write
-        for name, bits, strobe in (("value", config.word, written.value), ("slope", config.word + 1, written.slope)):
-            memory = Memory(shape=signed(bits), depth=config.tables << config.table_bits, init=[])
-            m.submodules[f"{name}s"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            entry[name] = Signal(signed(bits), name=name)
-            m.d.comb += [
-                write.en.eq(strobe),
-                write.addr.eq(written.address),
-                write.data.eq(written.data),
-                read.addr.eq(Cat(index, number)),
-            ]
-            m.d.sync += entry[name].eq(read.data)
+        m.submodules.tables = tables = BlockRam(
+            width=2 * config.word, depth=1 << len(self.table_write.address), parts=2
+        )
+        m.d.comb += [
+            tables.write.eq(Cat(written.value, written.slope)),
+            tables.write_address.eq(written.address),
+            tables.write_data.eq(Cat(written.data, written.data)),
+            tables.read_address.eq(Cat(index, number)),
+        ]
+        entry = (tables.read_data[: config.word].as_signed(), tables.read_data[config.word :].as_signed())
         fractions = [y[:fraction_bits]]
         for stage in (5, 6):
             fraction = Signal(fraction_bits, name=f"fraction{stage}")
             m.d.sync += fraction.eq(fractions[-1])
             fractions.append(fraction)
-        product = Signal(signed(len(entry["slope"]) + fraction_bits))
-        value = Signal.like(entry["value"], name="value7")
+        value = Signal(signed(config.word), name="value7")
+        m.submodules.multiplier = multiplier = Multiplier(
+            a_bits=config.word, b_bits=fraction_bits + 1, registered_inputs=False
+        )
         interpolated = Signal(signed(config.word + 3))
         m.d.sync += [
-            product.eq(entry["slope"] * fractions[-1]),
-            value.eq(entry["value"]),
-            interpolated.eq(value + arithmetic.round_shift(product, fraction_bits)),
+            value.eq(entry[0]),
+            interpolated.eq(value + arithmetic.round_shift(multiplier.o, fraction_bits)),
         ]
+        m.d.comb += [multiplier.a.eq(entry[1]), multiplier.b.eq(fractions[-1])]
         return interpolated

@@ -428,7 +428,7 @@ REPLAY_SLOTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(Instruction):
-    """One pass over ``count`` weight rows from ``row``, C words a cycle, with one row of signs each.
+    """One pass over ``count`` weight rows from ``row``, ``sweep_turns`` cycles a row, with one row of signs each.
 
     PERTURB: effective[half][row] = saturate(round(master) + sign * mu); ``negative`` flips the signs.
     UPDATE: momentum += sign * coefficient (after decaying it with ``first``); with ``last`` the master moves too.

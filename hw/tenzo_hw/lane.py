@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import enum, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
+from .cells import BlockRam, Multiplier
 from .config import Config
 from .drain import write_layout
 from .epilogue import Epilogue
@@ -81,7 +81,7 @@ class LaneControl(wiring.Signature):
                 "write_half": Out(1),
                 "write_lane": Out(range(config.lanes)),
                 "write_address": Out(range(max(config.batch_depth, entries))),
-                "data": Out(signed(max(config.input_word, config.word + 1))),
+                "data": Out(signed(config.word)),
                 "read_lane": Out(range(config.lanes)),
                 "read_upper": Out(1),
             }
@@ -123,32 +123,27 @@ class Lane(wiring.Component):
 
         # Memories and their output registers.
         m.submodules.epilogue = epilogue = Epilogue(config=config)
-        banks = [Memory(shape=signed(config.word), depth=config.lane_bank, init=[]) for _ in range(2)]
-        words = [Signal(signed(config.word), name=name) for name in ("lower_word", "upper_word")]
         bank_bits = (config.lane_bank - 1).bit_length()
-        addresses = (control.address, control.upper)
-        for number, (memory, word, address) in enumerate(zip(banks, words, addresses, strict=True)):
-            m.submodules[f"bank{number}"] = memory
-            read, write = memory.read_port(), memory.write_port()
+        words = []
+        for number, address in enumerate((control.address, control.upper)):
+            m.submodules[f"bank{number}"] = bank = BlockRam(width=config.word, depth=config.lane_bank)
             m.d.comb += [
-                read.addr.eq(address[:bank_bits]),
-                write.en.eq(control.write.store & (control.write.address[bank_bits] == number)),
-                write.addr.eq(control.write.address[:bank_bits]),
-                write.data.eq(epilogue.result),
+                bank.read_address.eq(address[:bank_bits]),
+                bank.write.eq(control.write.store & (control.write.address[bank_bits] == number)),
+                bank.write_address.eq(control.write.address[:bank_bits]),
+                bank.write_data.eq(epilogue.result),
             ]
-            m.d.sync += word.eq(read.data)
+            words.append(bank.read_data.as_signed())
         lower_word, upper_word = words
-        m.submodules.batch = batch = Memory(shape=signed(config.input_word), depth=2 * config.batch_depth, init=[])
-        batch_read, batch_write = batch.read_port(), batch.write_port()
-        batch_word = Signal(signed(config.input_word))
+        m.submodules.batch = batch = BlockRam(width=config.input_word, depth=2 * config.batch_depth)
         batch_bits = (config.batch_depth - 1).bit_length()
         m.d.comb += [
-            batch_read.addr.eq(control.address[:batch_bits] | control.half << batch_bits),
-            batch_write.en.eq(control.batch_strobe & (control.write_lane == self._number)),
-            batch_write.addr.eq(control.write_address[:batch_bits] | control.write_half << batch_bits),
-            batch_write.data.eq(control.data),
+            batch.read_address.eq(control.address[:batch_bits] | control.half << batch_bits),
+            batch.write.eq(control.batch_strobe & (control.write_lane == self._number)),
+            batch.write_address.eq(control.write_address[:batch_bits] | control.write_half << batch_bits),
+            batch.write_data.eq(control.data),
         ]
-        m.d.sync += batch_word.eq(batch_read.data)
+        batch_word = batch.read_data.as_signed()
         with m.If(control.read_lane == self._number):
             m.d.sync += self.read_word.eq(Mux(control.read_upper, upper_word, lower_word))
         with m.Else():
@@ -195,20 +190,14 @@ class Lane(wiring.Component):
             operand.eq(Mux(is_rectified & moved[-1], 0, moved) - before),
         ]
 
-        # Multipliers, with the registers that a DSP block has at its inputs and its output; sums; drain.
-        factor = Signal.like(operand)
-        m.d.sync += factor.eq(operand)
+        # Multipliers; sums; drain.
         drained: Signal | None = None
         for column in reversed(range(config.columns)):
-            weight = Signal(signed(config.word), name=f"weight{column}")
-            product = Signal(signed(2 * config.word), name=f"product{column}")
+            m.submodules[f"multiplier{column}"] = multiplier = Multiplier(a_bits=config.word, b_bits=config.word)
             total = Signal(signed(config.accumulator), name=f"sum{column}")
             drain = Signal(signed(config.accumulator), name=f"drain{column}")
-            m.d.sync += [
-                weight.eq(control.weights[column]),
-                product.eq(weight * factor),
-                total.eq(Mux(control.first, 0, total) + product),
-            ]
+            m.d.comb += [multiplier.a.eq(operand), multiplier.b.eq(control.weights[column])]
+            m.d.sync += total.eq(Mux(control.first, 0, total) + multiplier.o)
             with m.If(control.load):
                 m.d.sync += drain.eq(total)
             if drained is not None:

@@ -16,6 +16,7 @@ from .protocol import (
     ELEMENT_BYTES,
     MAGIC,
     READABLE,
+    SESSION_BYTES,
     SPARSE_LARGEST,
     SPARSE_LONGEST,
     VERSION,
@@ -38,20 +39,6 @@ READ_BYTES = 7
 RUN_BYTES = 6
 #: Registers that the link itself keeps: the last ones of their space.
 COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
-#: Cycles from a packet's END to its answer's first byte beyond those in which its data are walked through.
-DECISION_CYCLES = 15
-#: Cycles of a walk through the data beyond one for each byte, or word of SPARSE.
-WALK_CYCLES = 2
-
-
-def write_cycles(element: Element, data_bytes: int, words: int) -> int:
-    """Cycles from the END of a WRITE that is carried out to its answer's first byte, if the link has nothing else.
-
-    Data are written a byte a cycle; of SPARSE the bytes are counted first, then the ``words`` are written.
-    """
-    if element == Element.SPARSE:
-        return DECISION_CYCLES + data_bytes + WALK_CYCLES + words + WALK_CYCLES
-    return DECISION_CYCLES + data_bytes + WALK_CYCLES
 
 
 class Link(wiring.Component):
@@ -85,9 +72,11 @@ class Link(wiring.Component):
         expected = Signal(8)
         # Nothing was carried out yet, so nothing can be repeated.
         last_answer = Signal(Answer, init=Answer.OUT_OF_ORDER)
-        repeat = sequence == (expected - 1)[:8]
+        greeted = Signal()
+        session = Signal(8 * SESSION_BYTES)
+        repeat = greeted & (sequence == (expected - 1)[:8])
         harmless = (kind == Kind.HELLO) | (kind == Kind.READ) | (kind == Kind.STATUS)
-        carried_out = (sequence == expected) | (kind == Kind.HELLO) | (repeat & harmless)
+        carried_out = (greeted & (sequence == expected)) | (kind == Kind.HELLO) | (repeat & harmless)
 
         counters = {register: Signal(COUNTER_BITS, name=register.name.lower()) for register in COUNTERS}
         is_counter = Signal()
@@ -154,12 +143,12 @@ class Link(wiring.Component):
         hello = [MAGIC, VERSION | len(config.words()) << 16, *config.words()]
         m.submodules.hello = hello_memory = Memory(shape=32, depth=len(hello), init=hello)
         hello_word = hello_memory.read_port()
-        index = Signal(range(len(hello)))
+        index = Signal(range(len(hello) + 1))
         status = Signal.like(self._status())
         source = Signal(32)
-        m.d.comb += [hello_word.addr.eq(index), source.eq(status)]
+        m.d.comb += [hello_word.addr.eq(index), source.eq(status.word_select(index, 32))]
         with m.If(kind == Kind.HELLO):
-            m.d.comb += source.eq(hello_word.data)
+            m.d.comb += source.eq(Mux(index == len(hello), session, hello_word.data))
         with m.Elif(kind == Kind.COMMIT):
             m.d.comb += source.eq(control.free_halves)
         with m.Elif(kind == Kind.READ):
@@ -221,6 +210,10 @@ class Link(wiring.Component):
                             control.abort.eq(kind == Kind.ABORT),
                             control.commit.eq(kind == Kind.COMMIT),
                         ]
+                        with m.If(kind == Kind.HELLO):
+                            m.d.sync += greeted.eq(1)
+                            with m.If(length != 0):
+                                m.d.sync += session.eq(fields)
                         with m.If(kind == Kind.WRITE):
                             m.next = "WALK"
             with m.State("WALK"):
@@ -246,7 +239,7 @@ class Link(wiring.Component):
                 m.d.sync += status.eq(self._status())
                 with m.If(answer == Answer.OK), m.Switch(kind):
                     with m.Case(Kind.HELLO):
-                        m.d.sync += left.eq(4 * len(hello))
+                        m.d.sync += left.eq(4 * (len(hello) + 1))
                     with m.Case(Kind.READ):
                         m.d.sync += left.eq(count << 2)
                     with m.Case(Kind.STATUS):
@@ -274,7 +267,6 @@ class Link(wiring.Component):
                 with m.If(wait == 0):
                     m.d.sync += [
                         body.eq(source),
-                        status.eq(status >> 32),
                         index.eq(index + 1),
                         host.address.eq(host.address + 1),
                     ]
@@ -304,7 +296,7 @@ class Link(wiring.Component):
         to_half = Cat(fields[:8] == space for space in BATCH_SPACES).any()
         too_many = count > (self.config.packet - 1) // 4
         checks = {
-            Kind.HELLO: (length != 0, 0, 0),
+            Kind.HELLO: ((length != 0) & (length != SESSION_BYTES), 0, 0),
             Kind.WRITE: ((length <= WRITE_HEADER_BYTES) | (count == 0), outside, Mux(to_half, full, running)),
             Kind.READ: ((length != READ_BYTES) | (count == 0) | too_many, outside, running),
             Kind.RUN: (length != RUN_BYTES, fields[:16] >= self.config.program_depth, running),

@@ -15,21 +15,21 @@ from operator import and_, or_
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.data import StructLayout
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .collisions import NO_COLLISIONS
 from .config import REDUCTION_LEVELS, Config
 from .isa import Activation, Base, Contract, Operand
-from .layouts import instruction_layout
+from .layouts import LEVELS, STREAMS, deltas_layout, instruction_layout
+from .registers import ADDRESS_BITS
 from .timing import capture_latency, result_latency
 
 #: Cycles from the issue of a row to the row at the nest's ports.
 NEST_LATENCY = 4
 
-_LEVELS = range(sum(name.startswith("count") for name in Contract.FIELDS))
-_STREAMS = {
-    stream: [level for level in _LEVELS if f"{stream}{level}" in Contract.FIELDS] for stream in ("a", "w", "o", "b")
-}
-_ADDRESS_BITS = 16
+#: Deltas that a stream's memory keeps of a contraction: one a level, and one that is 0 for a row without a step.
+_PLACES = 8
 
 
 def row_layout(config: Config) -> StructLayout:
@@ -61,8 +61,8 @@ def tile_layout(config: Config) -> StructLayout:
     """
     return StructLayout(
         {
-            "output": _ADDRESS_BITS,
-            "stride": _ADDRESS_BITS,
+            "output": ADDRESS_BITS,
+            "stride": ADDRESS_BITS,
             "last_column": range(config.columns),
             "shift": Contract.FIELDS["shift"].width,
             "activation": Activation,
@@ -76,6 +76,8 @@ def tile_layout(config: Config) -> StructLayout:
 
 class LoopNest(wiring.Component):
     """Issues the rows of ``contract``, taken with ``start`` while ``ready``, from the next cycle on.
+
+    Its ``deltas`` come before, from the cycle after the start before on. Its bases are taken a cycle after ``start``.
 
     A row issued in cycle t is ``row`` in cycle t + ``NEST_LATENCY``, with its ``tile``. A tile's last row waits until
     the tile before has drained, and for the pace of that tile's contraction; ``run_start`` forgets the pace. ``ready``:
@@ -91,6 +93,7 @@ class LoopNest(wiring.Component):
         super().__init__(
             {
                 "contract": In(instruction_layout(Contract)),
+                "deltas": In(deltas_layout()),
                 "start": In(1),
                 "ready": Out(1),
                 "drained": Out(1),
@@ -109,6 +112,7 @@ class LoopNest(wiring.Component):
         m = Module()
         config = self._config
         held = {name: Signal(self.contract[name].shape(), name=name) for name in self._held()}
+        held |= {f"count{level}": Signal(config.count_bits, name=f"count{level}") for level in LEVELS}
         with m.If(self.start):
             m.d.sync += [register.eq(self.contract[name]) for name, register in held.items()]
 
@@ -116,16 +120,18 @@ class LoopNest(wiring.Component):
         active = Signal()
         bias_row = Signal()
         fresh = Signal()
-        at_last = [Signal(name=f"at_last{level}") for level in _LEVELS]
+        at_last = [Signal(name=f"at_last{level}") for level in LEVELS]
         clear = Signal(init=1)
         paced = Signal(init=1)
         tile_end = Signal()
         issue = Signal()
         finish = Signal()
+        # All counters are at their last turn: a register, because the sequencer's choice hangs on it.
+        at_end = Signal()
         m.d.comb += [
             tile_end.eq(~bias_row & _all(at_last[:REDUCTION_LEVELS])),
             issue.eq(active & (clear & paced | ~tile_end)),
-            finish.eq(issue & tile_end & _all(at_last[REDUCTION_LEVELS:])),
+            finish.eq(active & at_end & ~bias_row & clear & paced),
             self.ready.eq(~active | finish),
         ]
         with m.If(issue):
@@ -136,10 +142,12 @@ class LoopNest(wiring.Component):
             m.d.sync += [active.eq(1), fresh.eq(1), bias_row.eq(self.contract.bias), self.odd.eq(~self.odd)]
         steps = []
         turning: Value = issue & ~bias_row
-        for level in _LEVELS:
-            self._counter(m, level, turning, at_last[level], held[f"count{level}"])
+        following_at_last = []
+        for level in LEVELS:
+            following_at_last.append(self._counter(m, level, turning, at_last[level], held[f"count{level}"]))
             steps.append(turning & ~at_last[level])
             turning = turning & at_last[level]
+        m.d.sync += at_end.eq(_all(following_at_last))
 
         # Draining: a tile occupies the drain for as many cycles as it has columns, and the loss for its pace.
         last_column = Signal(range(config.columns))
@@ -152,8 +160,9 @@ class LoopNest(wiring.Component):
                 cols.eq(self.contract.cols - 1),
                 last_cols.eq(self.contract.last_cols - 1),
                 pause.eq(self.contract.pace - self.contract.pace.any()),
-                base.eq(Mux(self.contract.to_loss, self.contract.base, Base.NONE)),
             ]
+            if config.incremental:
+                m.d.sync += base.eq(Mux(self.contract.to_loss, self.contract.base, Base.NONE))
         m.d.comb += last_column.eq(Mux(Array(at_last[REDUCTION_LEVELS:])[held["tile_level"]], last_cols, cols))
         settled = Signal(init=1)
         tile_issued = issue & tile_end
@@ -174,7 +183,7 @@ class LoopNest(wiring.Component):
         row, tile = self.row.shape(), self.tile.shape()
         rows = [Signal(row, name=f"row{stage}") for stage in range(1, NEST_LATENCY)]
         tiles = [Signal(tile, name=f"tile{stage}") for stage in range(1, NEST_LATENCY)]
-        step = Signal(len(_LEVELS))
+        step = Signal(len(LEVELS))
         m.d.sync += [
             step.eq(Cat(steps)),
             rows[0].valid.eq(issue & ~self.drop),
@@ -182,7 +191,7 @@ class LoopNest(wiring.Component):
             rows[0].last.eq(tile_end),
             rows[0].bias.eq(bias_row),
             rows[0].from_batch.eq(held["from_batch"]),
-            rows[0].operand.eq(held["operand"]),
+            rows[0].operand.eq(held["operand"] if config.incremental else held["operand"] & Operand.RELU),
             rows[0].one.eq(held["one"]),
             tiles[0].stride.eq(held["col_stride"]),
             tiles[0].last_column.eq(last_column),
@@ -202,22 +211,35 @@ class LoopNest(wiring.Component):
         starts = Signal(2)
         m.d.sync += starts.eq(Cat(self.start, starts))
         addresses = {}
-        for stream, levels in _STREAMS.items():
-            delta = Signal(_ADDRESS_BITS, name=f"delta_{stream}")
-            first = Signal(_ADDRESS_BITS, name=f"first_{stream}")
-            following = Signal(_ADDRESS_BITS, name=f"following_{stream}")
-            addresses[stream] = Signal(_ADDRESS_BITS, name=f"address_{stream}")
-            chosen = [Mux(step[level], held[f"{stream}{level}"], 0) for level in levels]
+        place = Cat(
+            reduce(or_, (step[level] for level in LEVELS if _place(level) >> bit & 1))
+            for bit in range((_PLACES - 1).bit_length())
+        )
+        for number, stream in enumerate(STREAMS):
+            # One half holds the deltas of the contraction at hand, the other one takes those of the next.
+            m.submodules[f"deltas_{stream}"] = deltas = Memory(
+                shape=ADDRESS_BITS, depth=2 * _PLACES, init=[], attrs=NO_COLLISIONS
+            )
+            write, read = deltas.write_port(), deltas.read_port()
+            m.d.comb += [
+                write.en.eq(self.deltas.write[number]),
+                write.addr.eq(Cat(_place(self.deltas.level)[:3], ~self.odd)),
+                write.data.eq(self.deltas[stream]),
+                read.addr.eq(Cat(place, self.odd)),
+            ]
+            delta = read.data
+            first = Signal(ADDRESS_BITS, name=f"first_{stream}")
+            following = Signal(ADDRESS_BITS, name=f"following_{stream}")
+            addresses[stream] = Signal(ADDRESS_BITS, name=f"address_{stream}")
             m.d.sync += [
-                delta.eq(reduce(or_, chosen)),
-                first.eq(held[f"{stream}_base"]),
+                first.eq(self.contract[f"{stream}_base"]),
                 following.eq(Mux(starts[1], first, following + delta)),
                 addresses[stream].eq(following),
             ]
 
         # 4: range checks.
         before = rows[-1]
-        weights = Signal(_ADDRESS_BITS)
+        weights = Signal(ADDRESS_BITS)
         outside = Signal()
         depths = (config.batch_depth, config.lane_bank, config.lane_depth)
         beyond_batch, beyond_bank, beyond_lane = (addresses["a"][_log2(depth) :].any() for depth in depths)
@@ -249,25 +271,25 @@ class LoopNest(wiring.Component):
     @staticmethod
     def _held() -> list[str]:
         """Fields of the instruction that are needed after the start."""
-        strides = [f"{stream}{level}" for stream, levels in _STREAMS.items() for level in levels]
-        bases = [f"{stream}_base" for stream in _STREAMS]
-        counts = [f"count{level}" for level in _LEVELS]
         operands = ["bias", "one", "from_batch", "operand"]
         results = ["tile_level", "col_stride", "shift", "activation", "store", "to_loss"]
-        return strides + bases + counts + operands + results
+        return operands + results
 
-    def _counter(self, m: Module, level: int, turning: Value, at_last: Signal, count: Signal) -> None:
-        """Counts the turns of a level down to 1; ``at_last`` is registered."""
+    def _counter(self, m: Module, level: int, turning: Value, at_last: Signal, count: Signal) -> Signal:
+        """Counts the turns of a level down to 1; returns what the register ``at_last`` is in the next cycle."""
         remaining = Signal.like(count, name=f"remaining{level}")
         single = Signal(name=f"single{level}")
+        following = Signal(name=f"following_at_last{level}")
+        m.d.comb += following.eq(at_last)
+        m.d.sync += at_last.eq(following)
         with m.If(turning):
-            with m.If(at_last):
-                m.d.sync += [remaining.eq(count), at_last.eq(single)]
-            with m.Else():
-                m.d.sync += [remaining.eq(remaining - 1), at_last.eq(remaining == 2)]
+            m.d.sync += remaining.eq(Mux(at_last, count, remaining - 1))
+            m.d.comb += following.eq(Mux(at_last, single, remaining == 2))
         with m.If(self.start):
-            given = self.contract[f"count{level}"]
-            m.d.sync += [remaining.eq(given), at_last.eq(given == 1), single.eq(given == 1)]
+            given = self.contract[f"count{level}"][: len(count)]
+            m.d.sync += [remaining.eq(given), single.eq(given == 1)]
+            m.d.comb += following.eq(given == 1)
+        return following
 
     @staticmethod
     def _countdown(m: Module, load: Value, cycles: Value, over: Signal) -> None:
@@ -277,6 +299,11 @@ class LoopNest(wiring.Component):
             m.d.sync += [remaining.eq(cycles), over.eq(cycles == 0)]
         with m.Elif(~over):
             m.d.sync += [remaining.eq(remaining - 1), over.eq(remaining == 1)]
+
+
+def _place(level: Value | int) -> Value | int:
+    """Where a level's delta is kept; place 0 is that of no level."""
+    return level + 1
 
 
 def _all(bits: list[Signal]) -> Value:

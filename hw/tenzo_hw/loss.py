@@ -19,7 +19,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .config import LOSS_FRACTION, LOSS_WORD, Config
+from .collisions import NO_COLLISIONS
+from .config import LOSS_FRACTION, Config
 from .delay import DelayLine, delayed
 from .drain import outcome_layout
 from .isa import Base, Loss, LossKind
@@ -30,7 +31,6 @@ from .numbers import round_shift, saturate
 from .sample_loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 from .timing import loss_latency
 
-_SLOT_LIMIT = (1 << LOSS_WORD) - 1
 _CORRECT_LIMIT = (1 << 16) - 1
 
 
@@ -85,24 +85,25 @@ def added(config: Config, base: np.ndarray, differences: np.ndarray) -> np.ndarr
     return saturate(base + differences, config.output_word)
 
 
-def accumulated(held: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What slots hold when the losses of samples are added, saturated to LOSS_WORD bits unsigned.
+def accumulated(config: Config, held: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """What slots hold when the losses of samples are added, saturated to ``loss_word`` bits unsigned.
 
     ``held``: int64[...], the slots; ``values``: int64[..., samples], fewer than 2**22 of them. Returns int64[...].
     """
+    limit = (1 << config.loss_word) - 1
     # Where the sum is beyond 64 bits, a float64 shows that it is far beyond a slot.
-    beyond = values.sum(axis=-1, dtype=np.float64) > 2 * _SLOT_LIMIT
-    return np.where(beyond, _SLOT_LIMIT, np.minimum(held + values.sum(axis=-1), _SLOT_LIMIT))
+    beyond = values.sum(axis=-1, dtype=np.float64) > 2 * limit
+    return np.where(beyond, limit, np.minimum(held + values.sum(axis=-1), limit))
 
 
-def slot(values: np.ndarray) -> int:
-    """The word that a slot holds for samples of these losses: their sum, saturated to LOSS_WORD bits unsigned."""
-    return int(accumulated(np.int64(0), values))
+def slot(config: Config, values: np.ndarray) -> int:
+    """The word that a slot holds for samples of these losses: their sum, saturated to ``loss_word`` bits unsigned."""
+    return int(accumulated(config, np.int64(0), values))
 
 
 def slot_read_signature(config: Config) -> wiring.Signature:
     """Read port of the loss slots: the word of ``address``, one cycle later."""
-    return wiring.Signature({"address": Out(range(config.losses)), "data": In(LOSS_WORD)})
+    return wiring.Signature({"address": Out(range(config.losses)), "data": In(config.loss_word)})
 
 
 def _addend_layout(config: Config) -> data.StructLayout:
@@ -219,6 +220,8 @@ class LossAccumulator(wiring.Component):
         waiting = Signal(range(3))
         # Bit n: the reader chose an output n + 1 cycles ago.
         summing = Signal(loss_latency(config) - 1)
+        # High when no bit of it is.
+        quiet = Signal(init=1)
         reading = Signal()
         last = Signal()
         released = Signal()
@@ -230,12 +233,13 @@ class LossAccumulator(wiring.Component):
             end.eq(released & (group == last_group)),
             self.free.eq(reserved != 2),
             self.idle.eq(reserved == 0),
-            self.done.eq(self.idle & self.captured & ~reading & ~summing.any()),
+            self.done.eq(self.idle & self.captured & ~reading & quiet),
         ]
         m.d.sync += [
             reserved.eq(reserved + self.reserve - (released & ~is_difference)),
             waiting.eq(waiting + full - released),
             summing.eq(Cat(reading, summing)),
+            quiet.eq(~(reading | summing[:-1].any())),
         ]
         with m.If(reading):
             m.d.sync += word.eq(word + 1)
@@ -294,12 +298,13 @@ class LossAccumulator(wiring.Component):
             m.d.sync += [slot_index.eq(0), group.eq(0), target.eq(self.setup.target)]
         with m.If(self.run_start):
             state = [capture_word, capture_buffer, word, lane, buffer, reserved, waiting, summing]
-            m.d.sync += [register.eq(0) for register in state]
+            m.d.sync += [quiet.eq(1), *(register.eq(0) for register in state)]
         return m
 
     def _slots(self, m: Module, addend: data.View, total: data.View, summing: Signal, accumulate: Value) -> None:
         """Adds the sum over the pipes, there in the last cycle but one of ``summing``, to the slot of its addend."""
-        m.submodules.slots = slots = Memory(shape=LOSS_WORD, depth=self.config.losses, init=[])
+        loss_word = self.config.loss_word
+        m.submodules.slots = slots = Memory(shape=loss_word, depth=self.config.losses, init=[], attrs=NO_COLLISIONS)
         write, coefficient_read, read = slots.write_port(), slots.read_port(), slots.read_port()
         # The slot is read two cycles before the sum is there.
         m.submodules.addends = addends = DelayLine(width=len(addend.as_value()), cycles=len(summing) - 3)
@@ -314,22 +319,22 @@ class LossAccumulator(wiring.Component):
         held = delayed(m, read.data, 1)
         now = delayed(m, early, 2)
 
-        # The sum of a slot; its top bit stays set once it leaves LOSS_WORD bits.
-        slot_sum = Signal(LOSS_WORD + 1)
+        # The sum of a slot; its top bit stays set once it leaves ``loss_word`` bits.
+        slot_sum = Signal(loss_word + 1)
         number = Signal.like(now.slot)
         is_whole = Signal()
         before = Signal.like(slot_sum)
         m.d.comb += before.eq(slot_sum)
         with m.If(now.first & ~accumulate):
             m.d.comb += before.eq(0)
-        # What was read misses a store of the cycles since; the sum goes on where that was to the same slot.
+        # What was read misses a store of that cycle and those since; the sum goes on where that was to the same slot.
         with m.Elif(now.first & ~(is_whole & (now.slot == number))):
             m.d.comb += before.eq(held)
-        after = before[:LOSS_WORD] + total.loss
+        after = before[:loss_word] + total.loss
         right = self.correct + total.right
         with m.If(summing[-2]):
             m.d.sync += [
-                slot_sum.eq(Cat(after[:LOSS_WORD], after[LOSS_WORD:].any() | before[LOSS_WORD])),
+                slot_sum.eq(Cat(after[:loss_word], after[loss_word:].any() | before[loss_word])),
                 number.eq(now.slot),
                 is_whole.eq(now.last),
             ]
@@ -338,7 +343,7 @@ class LossAccumulator(wiring.Component):
         m.d.comb += [
             write.en.eq(summing[-1] & is_whole),
             write.addr.eq(number),
-            write.data.eq(slot_sum[:LOSS_WORD] | slot_sum[LOSS_WORD].replicate(LOSS_WORD)),
+            write.data.eq(slot_sum[:loss_word] | slot_sum[loss_word].replicate(loss_word)),
         ]
         with m.If(self.correct_clear | self.run_start):
             m.d.sync += self.correct.eq(0)

@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .arithmetic import saturate
+from .collisions import NO_COLLISIONS
 from .config import Config
 
 
@@ -55,7 +56,9 @@ class LossLane(wiring.Component):
         # 1: the result and the base's word.
         result = Signal.like(self.result)
         m.d.sync += [result.eq(self.result), self.passed.eq(self.capture)]
-        m.submodules.base = base = Memory(shape=signed(config.output_word), depth=config.outputs, init=[])
+        m.submodules.base = base = Memory(
+            shape=signed(config.output_word), depth=config.outputs, init=[], attrs=NO_COLLISIONS
+        )
         base_write, base_read = base.write_port(), base.read_port()
         m.d.comb += [
             base_write.en.eq(result.valid & self.passed.keep),
@@ -84,8 +87,10 @@ class LossLane(wiring.Component):
         with m.If(output.valid):
             m.d.sync += running.eq(following)
 
-        m.submodules.words = words = Memory(shape=signed(config.output_word), depth=2 * config.outputs, init=[])
-        m.submodules.best = best = Memory(shape=best_layout, depth=2, init=[])
+        m.submodules.words = words = Memory(
+            shape=signed(config.output_word), depth=2 * config.outputs, init=[], attrs=NO_COLLISIONS
+        )
+        m.submodules.best = best = Memory(shape=best_layout, depth=2, init=[], attrs=NO_COLLISIONS)
         word_write, word_read = words.write_port(), words.read_port()
         best_write, best_read = best.write_port(), best.read_port()
         m.d.comb += [

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .collisions import NO_COLLISIONS
 from .config import Config
 from .delay import delayed
 from .loss_lane import LossLane, capture_layout, output_layout, result_layout
@@ -97,7 +98,7 @@ class LossPipe(wiring.Component):
 
         # 2: an output of every lane, and the target.
         m.submodules.targets = targets = Memory(
-            shape=signed(config.output_word), depth=2 * config.target_depth, init=[]
+            shape=signed(config.output_word), depth=2 * config.target_depth, init=[], attrs=NO_COLLISIONS
         )
         target_write, target_read = targets.write_port(), targets.read_port()
         m.d.comb += [

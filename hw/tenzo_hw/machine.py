@@ -9,13 +9,14 @@ from amaranth.lib.wiring import In, Out
 from .config import Config
 from .core import Core
 from .link import Link
-from .protocol import State
+from .protocol import Fault, State
 
 
 class Machine(wiring.Component):
     """Bytes in, bytes out: the host protocol of docs/machine.md on two byte streams.
 
-    ``running`` is high while a run goes on, for a light.
+    For lights: ``running`` is high while a run goes on, ``failed`` from one that stopped at a fault, other than by the
+    host's ABORT, to the next.
     """
 
     def __init__(self, config: Config) -> None:
@@ -25,6 +26,7 @@ class Machine(wiring.Component):
                 "rx": In(stream.Signature(8)),
                 "tx": Out(stream.Signature(8)),
                 "running": Out(1),
+                "failed": Out(1),
             }
         )
 
@@ -37,5 +39,8 @@ class Machine(wiring.Component):
         wiring.connect(m, link.tx, wiring.flipped(self.tx))
         wiring.connect(m, link.host, core.host)
         wiring.connect(m, link.control, core.control)
-        m.d.comb += self.running.eq(core.control.state == State.RUNNING)
+        m.d.comb += [
+            self.running.eq(core.control.state == State.RUNNING),
+            self.failed.eq((core.control.state == State.FAILED) & (core.control.fault != Fault.ABORTED)),
+        ]
         return m

@@ -13,7 +13,7 @@ from .config import Config
 
 MAGIC = 0x4F5A4E54
 """``TNZO`` in the order in which the bytes are sent."""
-VERSION = 2
+VERSION = 3
 
 FRAME_END = 0xC0
 FRAME_ESCAPE = 0xDB
@@ -22,6 +22,15 @@ FRAME_ESCAPED_ESCAPE = 0xDD
 
 HEADER_BYTES = 4
 CRC_BYTES = 4
+#: Bits a second of a serial line where nothing else is said: the most that the usual USB serial chips offer.
+BAUD = 3_000_000
+#: Fewest clock cycles of a bit on a serial line.
+BIT_CYCLES = 8
+#: Fewest clock cycles from one byte to the next on a serial line: ten bits from a host whose baud is 5 % too high.
+BYTE_CYCLES = int(0.95 * 10 * BIT_CYCLES)
+#: Bytes of the number that tells a machine which was switched off from one that was not: 0 after power-on, then what
+#: the last HELLO with a payload said.
+SESSION_BYTES = 2
 #: Whole packets that the machine keeps: one is carried out while the next one waits or comes in.
 RECEIVER_SLOTS = 2
 #: An answer's kind is its request's with this bit set.
@@ -32,7 +41,7 @@ class Kind(IntEnum):
     """Requests. Payloads: see docs/machine.md."""
 
     HELLO = 1
-    """Who are you? Always carried out."""
+    """Who are you? Always carried out, and the first packet to be carried out after power-on."""
     WRITE = 2
     """Writes consecutive words."""
     READ = 3

@@ -8,6 +8,7 @@ from amaranth.lib.crc.catalog import CRC32_ETHERNET
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect
 
+from .collisions import NO_COLLISIONS
 from .config import Config
 from .protocol import COUNTER_BITS, CRC_BYTES, HEADER_BYTES, RECEIVER_SLOTS
 from .slip import SlipDecoder
@@ -46,7 +47,9 @@ class PacketReceiver(wiring.Component):
         m = Module()
         m.submodules.decoder = decoder = SlipDecoder()
         m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
-        m.submodules.payloads = payloads = Memory(shape=8, depth=RECEIVER_SLOTS * config.packet, init=[])
+        m.submodules.payloads = payloads = Memory(
+            shape=8, depth=RECEIVER_SLOTS * config.packet, init=[], attrs=NO_COLLISIONS
+        )
         write, read = payloads.write_port(), payloads.read_port()
 
         headers = Array(Signal(header_layout(config), name=f"header{slot}") for slot in range(RECEIVER_SLOTS))

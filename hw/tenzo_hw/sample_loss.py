@@ -16,6 +16,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from . import arithmetic
+from .cells import rom_attributes
 from .config import LOSS_FRACTION, Config
 from .delay import DelayLine, delayed
 from .loss_lane import output_layout
@@ -98,7 +100,7 @@ class SampleLoss(wiring.Component):
         m.d.comb += direct.eq(Mux(squared | delayed(m, is_label, 5), below, 0))
 
         # 7, 8, 9: 2 to the minus fraction; 10: half of it, and so on; 11: sum of a sample, exact.
-        power = self._interpolate(m, "exp2", EXP2, below[:LOSS_FRACTION])
+        power = self._interpolate(m, platform, "exp2", EXP2, below[:LOSS_FRACTION])
         whole = below[LOSS_FRACTION:]
         halvings = Signal(range(SHIFT_LIMIT + 2))
         m.d.sync += halvings.eq(Mux(whole > SHIFT_LIMIT, SHIFT_LIMIT + 1, whole))
@@ -118,7 +120,7 @@ class SampleLoss(wiring.Component):
                     exponent.eq(place - LOSS_FRACTION),
                     mantissa.eq(total[place - LOSS_FRACTION : place]),
                 ]
-        logarithm = self._interpolate(m, "log2", LOG2, mantissa) + (delayed(m, exponent, 3) << LOSS_FRACTION)
+        logarithm = self._interpolate(m, platform, "log2", LOG2, mantissa) + (delayed(m, exponent, 3) << LOSS_FRACTION)
 
         # 16: what the output adds.
         waiting = Cat(direct, delayed(m, right, 5), delayed(m, self.last, 6))
@@ -130,17 +132,17 @@ class SampleLoss(wiring.Component):
         ]
         return m
 
-    def _interpolate(self, m: Module, name: str, table: np.ndarray, position: Value) -> Signal:
+    def _interpolate(self, m: Module, platform: object, name: str, table: np.ndarray, position: Value) -> Signal:
         """The table's value at a position of LOSS_FRACTION bits, three cycles later."""
         steps = np.diff(table)
         layout = data.StructLayout({"value": LOSS_FRACTION + 1, "step": int(abs(steps).max()).bit_length()})
         rows = [{"value": int(value), "step": int(abs(by))} for value, by in zip(table, steps, strict=False)]
-        m.submodules[name] = memory = Memory(shape=layout, depth=len(rows), init=rows)
+        m.submodules[name] = memory = Memory(shape=layout, depth=len(rows), init=rows, attrs=rom_attributes(platform))
         row = memory.read_port()
         m.d.comb += row.addr.eq(position[TABLE_BITS:])
         product = Signal(layout["step"].width + TABLE_BITS, name=f"{name}_product")
         result = Signal(LOSS_FRACTION + 1, name=f"{name}_result")
-        m.d.sync += product.eq(row.data.step * delayed(m, position[:TABLE_BITS], 1))
+        m.d.sync += product.eq(arithmetic.small_product(row.data.step, delayed(m, position[:TABLE_BITS], 1)))
         rounded = (product + (1 << (TABLE_BITS - 1))) >> TABLE_BITS
         value = delayed(m, row.data.value, 1)
         m.d.sync += result.eq(value - rounded if steps[0] < 0 else value + rounded)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import enum, memory, wiring
+from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from .check import refusal
+from .collisions import NO_COLLISIONS
 from .config import ADDRESS_REGISTERS, LOOP_DEPTH, REDUCTION_LEVELS, Config
 from .isa import (
     INSTRUCTIONS,
@@ -34,7 +36,7 @@ from .isa import (
     Set,
     Sweep,
 )
-from .layouts import instruction_layout
+from .layouts import LEVELS, STREAMS, deltas_layout, instruction_layout
 from .protocol import Fault, State
 from .registers import ADDRESS_BITS, SUMS, AddressRegisters
 
@@ -127,11 +129,14 @@ class Sequencer(wiring.Component):
     program_word:
         The word at ``program_address``, ``PROGRAM_READ_LATENCY`` cycles later, while ``state`` is not RUNNING.
     run, run_pc, repeat:
-        Strobe that starts a run; ``state`` is RUNNING from the next cycle (the run's cycle 0) on.
+        Strobe that starts a run, at a word below twice ``program_depth``; ``state`` is RUNNING from the next cycle (the
+        run's cycle 0) on.
     abort:
         Strobe: the run stops at its next instruction, with all that was issued before finished.
     contract, sweep, loss, coefficient, gather and ..._start:
         Fields and start strobes of the units; the address registers are added.
+    deltas:
+        Deltas of the next contraction, as they arrive: from 3 cycles after the issue of the one before.
     engine_ready, engine_drained, engine_fault, sweep_ready, loss_free, loss_idle, loss_done, coefficient_ready:
         What the units report; with ``engine_fault_earlier`` a fault is that of the contraction before the last one.
     gather_ready, gather_fault:
@@ -158,6 +163,7 @@ class Sequencer(wiring.Component):
                 "abort": In(1),
                 "contract": Out(instruction_layout(Contract)),
                 "contract_start": Out(1),
+                "deltas": Out(deltas_layout()),
                 "sweep": Out(instruction_layout(Sweep)),
                 "sweep_start": Out(1),
                 "loss": Out(instruction_layout(Loss)),
@@ -191,7 +197,9 @@ class Sequencer(wiring.Component):
         """Fetch, checks, address registers, issue and the run's course."""
         m = Module()
         config = self.config
-        m.submodules.program = program = memory.Memory(shape=unsigned(32), depth=config.program_depth, init=[])
+        m.submodules.program = program = memory.Memory(
+            shape=unsigned(32), depth=config.program_depth, init=[], attrs=NO_COLLISIONS
+        )
         write = program.write_port()
         read = program.read_port()
 
@@ -202,7 +210,8 @@ class Sequencer(wiring.Component):
 
         # --- Fetch. A word arrives two cycles after its address: the memory, then a register that keeps the memory's
         # slow output off the decoders.
-        address = Signal(ADDRESS_BITS)
+        # A bit more than the memory has: a program that runs off it is seen to.
+        address = Signal(range(2 * config.program_depth))
         followed = Signal.like(address)
         outside = Signal(2)
         word = Signal(32)
@@ -248,13 +257,15 @@ class Sequencer(wiring.Component):
             bits = kind.FIELDS[name]
             return words[bits.word][bits.low : bits.low + bits.width]
 
-        # --- Loops: entry 0 is the innermost.
+        # --- Loops: the innermost one, and those around it, which are there again long before an END is issued.
         repeat = Signal(32)
         depth = Signal(range(LOOP_DEPTH + 1))
-        loop_start = [Signal(ADDRESS_BITS, name=f"loop_start{level}") for level in range(LOOP_DEPTH)]
-        loop_turns = [Signal(32, name=f"loop_turns{level}") for level in range(LOOP_DEPTH)]
+        loop = Signal(StructLayout({"start": address.shape(), "turns": 32}))
         last_turn = Signal()
-        m.d.sync += last_turn.eq(loop_turns[0] == 1)
+        m.submodules.outer = outer = memory.Memory(shape=loop.shape(), depth=LOOP_DEPTH, init=[], attrs=NO_COLLISIONS)
+        push, around = outer.write_port(), outer.read_port()
+        m.d.comb += [push.addr.eq(depth), push.data.eq(loop), around.addr.eq(depth - 1)]
+        m.d.sync += last_turn.eq(loop.turns == 1)
 
         # --- Address registers. One adder serves ADD and, one after the other while words still arrive, the sums.
         registers = Array(Signal(ADDRESS_BITS, name=f"register{number}") for number in range(ADDRESS_REGISTERS))
@@ -291,11 +302,30 @@ class Sequencer(wiring.Component):
                 for place, (name, chooser) in enumerate(SUMS[Gather].items()):
                     m.d.sync += sums[place].eq(kept(Gather, name) + registers[arrived(Gather, chooser)])
 
+        # --- Deltas go straight to the engine.
+        with m.If(arriving & (opcode_now == Opcode.CONTRACT)), m.Switch(index):
+            for level in LEVELS:
+                places = {stream: Contract.FIELDS.get(f"{stream}{level}") for stream in STREAMS}
+                for number in {bits.word for bits in places.values() if bits}:
+                    with m.Case(number):
+                        m.d.comb += self.deltas.level.eq(level)
+                        for bit, (stream, bits) in enumerate(places.items()):
+                            if bits and bits.word == number:
+                                m.d.comb += [
+                                    self.deltas.write[bit].eq(1),
+                                    self.deltas[stream].eq(arrived(Contract, f"{stream}{level}")),
+                                ]
+
         # --- Checks, each in the cycle in which its instruction's word arrives; earlier ones win.
         refusal = Signal(Fault)
         queries = arrived(Coefficient, "queries")
         two_sided = kept(Coefficient, "two_sided")
         operand = arrived(Contract, "operand")
+        left_out = [
+            (Contract, 2, Fault.RANGE, ~operand.matches(Operand.WORD, Operand.RELU)),
+            (Contract, 2, Fault.RANGE, arrived(Contract, "base") != Base.NONE),
+            (Gather, 0, Fault.RANGE, 1),
+        ]
         checks = [
             (Loop, 0, Fault.OPCODE, depth == LOOP_DEPTH),
             (Loop, 0, Fault.RANGE, (arrived(Loop, "count") == 0) & (repeat == 0)),
@@ -308,10 +338,12 @@ class Sequencer(wiring.Component):
             (Contract, 2, Fault.RANGE, kept(Contract, "bias") & ~operand.matches(Operand.WORD, Operand.RELU)),
             (Contract, 2, Fault.RANGE, operand > max(Operand)),
             (Contract, 2, Fault.RANGE, arrived(Contract, "base") > max(Base)),
+            *([] if config.incremental else left_out),
             *(
-                (Contract, bits.word, Fault.RANGE, arrived(Contract, name) == 0)
+                (Contract, bits.word, Fault.RANGE, (count == 0) | count[config.count_bits :].any())
                 for name, bits in Contract.FIELDS.items()
                 if name.startswith("count")
+                for count in [arrived(Contract, name)]
             ),
             *(
                 (
@@ -387,36 +419,35 @@ class Sequencer(wiring.Component):
             (Gather, self.gather),
         ):
             added = dict(zip(SUMS.get(kind, ()), sums, strict=False))
-            m.d.comb += [port[name].eq(added.get(name, kept(kind, name))) for name in kind.FIELDS if name != "wait"]
+            m.d.comb += [port[name].eq(added.get(name, kept(kind, name))) for name, _ in instruction_layout(kind)]
 
-        contract_pc = Signal(ADDRESS_BITS)
-        earlier_pc = Signal(ADDRESS_BITS)
-        gather_pc = Signal(ADDRESS_BITS)
+        pc = Signal.like(address)
+        contract_pc = Signal.like(address)
+        earlier_pc = Signal.like(address)
+        gather_pc = Signal.like(address)
+        m.d.comb += self.pc.eq(pc)
         with m.If(issue), m.Switch(opcode):
             with m.Case(Opcode.LOOP):
-                m.d.sync += depth.eq(depth + 1)
-                for level in range(1, LOOP_DEPTH):
-                    m.d.sync += loop_start[level].eq(loop_start[level - 1])
-                    m.d.sync += loop_turns[level].eq(loop_turns[level - 1])
-                m.d.sync += loop_start[0].eq(address)
                 count = kept(Loop, "count")
-                m.d.sync += loop_turns[0].eq(Mux(count == 0, repeat, count))
+                m.d.comb += push.en.eq(1)
+                m.d.sync += [
+                    depth.eq(depth + 1),
+                    loop.start.eq(address),
+                    loop.turns.eq(Mux(count == 0, repeat, count)),
+                ]
             with m.Case(Opcode.END):
                 with m.If(last_turn):
-                    m.d.sync += depth.eq(depth - 1)
-                    for level in range(1, LOOP_DEPTH):
-                        m.d.sync += loop_start[level - 1].eq(loop_start[level])
-                        m.d.sync += loop_turns[level - 1].eq(loop_turns[level])
+                    m.d.sync += [depth.eq(depth - 1), loop.eq(around.data)]
                 with m.Else():
-                    m.d.sync += loop_turns[0].eq(loop_turns[0] - 1)
+                    m.d.sync += loop.turns.eq(loop.turns - 1)
             with m.Case(Opcode.SET, Opcode.ADD):
                 target = kept(Add, "register")
                 with m.If(target != 0):
                     m.d.sync += registers[target].eq(Mux(opcode == Opcode.SET, kept(Set, "value"), total))
             with m.Case(Opcode.CONTRACT):
-                m.d.sync += [contract_pc.eq(self.pc), earlier_pc.eq(contract_pc)]
+                m.d.sync += [contract_pc.eq(pc), earlier_pc.eq(contract_pc)]
             with m.Case(Opcode.GATHER):
-                m.d.sync += gather_pc.eq(self.pc)
+                m.d.sync += gather_pc.eq(pc)
             with m.Case(Opcode.HALT):
                 m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.IDLE)]
 
@@ -437,11 +468,11 @@ class Sequencer(wiring.Component):
                 with m.If(first):
                     # A single word: the address has run ahead, and END may go elsewhere.
                     jump = (opcode_now == Opcode.END) & ~last_turn
-                    m.d.sync += address.eq(Mux(jump, loop_start[0], followed))
+                    m.d.sync += address.eq(Mux(jump, loop.start, followed))
         with m.If(go):
             m.d.sync += [
                 phase.eq(_Phase.FETCH),
-                self.pc.eq(address),
+                pc.eq(address),
                 address.eq(address + 1),
                 index.eq(0),
                 refusal.eq(Fault.NONE),
@@ -458,9 +489,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     phase.eq(_Phase.STOP),
                     self.fault.eq(Fault.ADDRESS),
-                    self.pc.eq(
-                        Mux(self.gather_fault, gather_pc, Mux(self.engine_fault_earlier, earlier_pc, contract_pc))
-                    ),
+                    pc.eq(Mux(self.gather_fault, gather_pc, Mux(self.engine_fault_earlier, earlier_pc, contract_pc))),
                 ]
             with m.If((phase == _Phase.STOP) & drained & self.sweep_ready & self.coefficient_ready):
                 # The loss accumulator may wait for results that never come; the next run makes it forget.
@@ -472,7 +501,7 @@ class Sequencer(wiring.Component):
                     phase.eq(_Phase.START),
                     self.state.eq(State.RUNNING),
                     self.fault.eq(Fault.NONE),
-                    self.pc.eq(self.run_pc),
+                    pc.eq(self.run_pc),
                     self.cycles.eq(0),
                     self.waits.eq(0),
                     address.eq(self.run_pc),

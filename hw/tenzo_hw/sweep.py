@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,11 +68,12 @@ def update(
 
 
 class SweepUnit(wiring.Component):
-    """Carries out SWEEP instructions, C words a cycle; the models are ``perturb`` and ``update``.
+    """Carries out SWEEP instructions, ``sweep_pipes`` words a cycle; the models are ``perturb`` and ``update``.
 
-    ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep at
-    s + 1 + r; it is ready at s + count + ``sweep_latency``, when all words written can be read. The instruction must be
-    a valid one, its registers added: the sequencer checks it.
+    ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep from
+    s + 1 + r * ``sweep_turns`` on, once for every turn; it is ready at s + count * ``sweep_turns`` + ``sweep_latency``,
+    when all words written can be read. Turn t is that of the columns from t * ``sweep_pipes`` on. The instruction must
+    be a valid one, its registers added: the sequencer checks it.
 
     ``coefficient`` is the word at ``coefficient_index``, one cycle later. An UPDATE moves the index by one with
     ``next`` and by one a row with ``single``, the cycle after ``start`` first; ``rewind`` sets it to 0. ``rate`` is
@@ -99,7 +100,7 @@ class SweepUnit(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Control, generator, steps, and the stages of each column."""
+        """Control, generator, steps, and the stages of each pipe."""
         m = Module()
         config, store = self._config, self.store
 
@@ -114,16 +115,35 @@ class SweepUnit(wiring.Component):
         chosen = Signal(config.columns)
         m.d.sync += [chosen[column].eq(~sweep.single | (sweep.column == column)) for column in range(config.columns)]
 
-        # valid[k] and rows[k] are those of the row that was issued k cycles before.
+        # valid[k], rows[k] and turns[k] are those of the turn that was issued k cycles before.
         valid = [Signal(name=f"valid{stage}") for stage in range(_STAGES)]
         rows = [Signal(range(config.weight_rows), name=f"row{stage}") for stage in range(_STAGES)]
+        turns = [Signal(range(config.sweep_turns), name=f"turn{stage}") for stage in range(_STAGES)]
         for stage in range(1, _STAGES):
-            m.d.sync += [valid[stage].eq(valid[stage - 1]), rows[stage].eq(rows[stage - 1])]
-        remaining = Signal(16)
+            m.d.sync += [
+                valid[stage].eq(valid[stage - 1]),
+                rows[stage].eq(rows[stage - 1]),
+                turns[stage].eq(turns[stage - 1]),
+            ]
+        remaining = Signal(range(config.weight_rows))
+        last_turn = Signal()
+        m.d.comb += last_turn.eq(turns[0] == config.sweep_turns - 1)
         with m.If(self.start):
-            m.d.sync += [valid[0].eq(1), rows[0].eq(self.sweep.row), remaining.eq(self.sweep.count - 1)]
+            m.d.sync += [
+                valid[0].eq(1),
+                rows[0].eq(self.sweep.row),
+                turns[0].eq(0),
+                remaining.eq(self.sweep.count - 1),
+            ]
         with m.Elif(valid[0]):
-            m.d.sync += [valid[0].eq(remaining != 0), rows[0].eq(rows[0] + 1), remaining.eq(remaining - 1)]
+            m.d.sync += turns[0].eq(turns[0] + 1)
+            with m.If(last_turn):
+                m.d.sync += [
+                    valid[0].eq(remaining != 0),
+                    rows[0].eq(rows[0] + 1),
+                    turns[0].eq(0),
+                    remaining.eq(remaining - 1),
+                ]
 
         # The coefficient: the first row's, or with ``single`` each row's, stands in the row's first stage.
         moves = Signal()
@@ -131,20 +151,22 @@ class SweepUnit(wiring.Component):
         with m.If(self.start):
             m.d.comb += moves.eq((self.sweep.kind == SweepKind.UPDATE) & (self.sweep.next | self.sweep.single))
         with m.Else():
-            m.d.comb += moves.eq(valid[0] & (remaining != 0) & ~perturbs & sweep.single)
+            m.d.comb += moves.eq(valid[0] & last_turn & (remaining != 0) & ~perturbs & sweep.single)
         with m.If(self.rewind):
             m.d.sync += self.coefficient_index.eq(0)
         with m.Elif(moves):
             m.d.sync += self.coefficient_index.eq(self.coefficient_index + 1)
-        with m.If(valid[0] & (sweep.single | ~valid[1])):
+        with m.If(valid[0] & (turns[0] == 0) & (sweep.single | ~valid[1])):
             m.d.sync += coefficient.eq(self.coefficient)
 
+        # Two registers: one steers all ports of the weight store, the other only tells the sequencer.
         busy = Signal()
+        idle = Signal(init=1)
         with m.If(self.start):
-            m.d.sync += busy.eq(1)
+            m.d.sync += [busy.eq(1), idle.eq(0)]
         with m.Elif(valid[-1] & ~valid[-2]):
-            m.d.sync += busy.eq(0)
-        m.d.comb += [self.ready.eq(~busy), store.active.eq(busy), store.row.eq(rows[0])]
+            m.d.sync += [busy.eq(0), idle.eq(1)]
+        m.d.comb += [self.ready.eq(idle), store.active.eq(busy), store.row.eq(rows[0])]
 
         # The generator: one step a row, so late that its state meets the row's words at stage 3.
         m.submodules.generator = generator = PerturbationGenerator()
@@ -154,7 +176,7 @@ class SweepUnit(wiring.Component):
             before.eq(Mux(self.start & self.sweep.replay, slots[self.sweep.replay_slot], generator.state)),
             generator.value.eq(before),
             generator.load.eq(self.start),
-            generator.step.eq(valid[2]),
+            generator.step.eq(valid[2] & (turns[2] == 0)),
             self.generator.eq(generator.state),
         ]
         for index in range(REPLAY_SLOTS):
@@ -183,15 +205,21 @@ class SweepUnit(wiring.Component):
         back = Signal(signed(len(forth) + 1))
         m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
 
-        for column in range(config.columns):
-            master, momentum = store.masters[column], store.momenta[column]
+        def of_turn(row: Value, pipe: int, stage: int) -> Value:
+            """What belongs to the pipe's column of this turn, of the words of all columns."""
+            bits = len(row) // config.columns
+            return row.word_select(turns[stage], config.sweep_pipes * bits).word_select(pipe, bits)
+
+        for pipe in range(config.sweep_pipes):
+            master = of_turn(store.masters.as_value(), pipe, 2).as_signed()
+            momentum = of_turn(store.momenta.as_value(), pipe, 2).as_signed()
 
             # Stage 3: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
-            decay = Signal(signed(config.momentum_word + 1), name=f"decay{column}")
-            kept = Signal.like(momentum, name=f"kept{column}")
-            shrink = Signal(signed(config.master_word + 1), name=f"shrink{column}")
-            whole = Signal.like(master, name=f"whole{column}")
-            rounded = Signal(signed(config.word + 1), name=f"rounded{column}")
+            decay = Signal(signed(config.momentum_word + 1), name=f"decay{pipe}")
+            kept = Signal.like(momentum, name=f"kept{pipe}")
+            shrink = Signal(signed(config.master_word + 1), name=f"shrink{pipe}")
+            whole = Signal.like(master, name=f"whole{pipe}")
+            rounded = Signal(signed(config.word + 1), name=f"rounded{pipe}")
             m.d.sync += [
                 decay.eq(Mux(sweep.first, Cat(0, momentum).as_signed() >> sweep.decay, 0)),
                 kept.eq(momentum),
@@ -201,28 +229,26 @@ class SweepUnit(wiring.Component):
             ]
 
             # Stage 4: the word to add to, and the step along this column's sign.
-            base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{column}")
-            along = Signal.like(plus, name=f"along{column}")
-            backward = (generator.state[column] & ~sweep.single) ^ flip
-            weight = [Signal.like(master, name=f"weight{column}_{stage}") for stage in (4, 5, 6)]
+            base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{pipe}")
+            along = Signal.like(plus, name=f"along{pipe}")
+            backward = (of_turn(generator.state[: config.columns], pipe, 3) & ~sweep.single) ^ flip
+            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (4, 5, 6)]
             m.d.sync += [
                 base.eq(Mux(perturbs, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
-                along.eq(Mux(chosen[column], Mux(backward, minus, plus), 0)),
+                along.eq(Mux(of_turn(chosen, pipe, 3), Mux(backward, minus, plus), 0)),
                 weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
                 weight[1].eq(weight[0]),
                 weight[2].eq(weight[1]),
             ]
 
             # Stage 5: the sum. Stage 6: what is stored of it, and what the master moves by.
-            total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{column}")
-            effective = store.effective_words[column]
-            moved = store.momentum_words[column]
-            move = Signal(signed(max(config.momentum_word, len(back))), name=f"move{column}")
+            total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{pipe}")
+            effective = Signal(signed(config.word), name=f"effective{pipe}")
+            moved = Signal.like(momentum, name=f"moved{pipe}")
+            move = Signal(signed(max(config.momentum_word, len(back))), name=f"move{pipe}")
             m.d.sync += total.eq(base + along)
-            m.d.sync += [
-                effective.eq(arithmetic.saturate(total, config.word)),
-                moved.eq(arithmetic.saturate(total, config.momentum_word)),
-            ]
+            m.d.comb += effective.eq(arithmetic.saturate(total, config.word))
+            m.d.sync += moved.eq(arithmetic.saturate(total, config.momentum_word))
             with m.If(~sweep.sign):
                 m.d.sync += move.eq(arithmetic.saturate(total, config.momentum_word))
             with m.Elif(total < 0):
@@ -231,18 +257,33 @@ class SweepUnit(wiring.Component):
                 m.d.sync += move.eq(Mux(total.any(), forth, 0))
 
             # Stage 7: the moved master. Stage 8: saturated.
-            difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{column}")
+            difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{pipe}")
+            master_word = Signal.like(master, name=f"master_word{pipe}")
             m.d.sync += [
                 difference.eq(weight[2] - move),
-                store.master_words[column].eq(arithmetic.saturate(difference, config.master_word)),
+                master_word.eq(arithmetic.saturate(difference, config.master_word)),
             ]
 
+            # A row's effective words are written together in its last turn, the others each in its own.
+            for turn in range(config.sweep_turns):
+                column = turn * config.sweep_pipes + pipe
+                with m.If(turns[5] == turn):
+                    m.d.sync += store.effective_words[column].eq(effective)
+                m.d.comb += [
+                    store.momentum_words[column].eq(moved),
+                    store.momentum_write[column].eq(
+                        valid[6] & (turns[6] == turn) & ~perturbs & chosen[column],
+                    ),
+                    store.master_words[column].eq(master_word),
+                    store.master_write[column].eq(
+                        valid[8] & (turns[8] == turn) & ~perturbs & sweep.last & chosen[column],
+                    ),
+                ]
+
         m.d.comb += [
-            store.effective_write.eq(valid[6] & perturbs),
+            store.effective_write.eq(valid[6] & (turns[6] == config.sweep_turns - 1) & perturbs),
             store.effective_row.eq(Cat(rows[6], sweep.half)),
-            store.momentum_write.eq(Mux(valid[6] & ~perturbs, chosen, 0)),
             store.momentum_row.eq(rows[6]),
-            store.master_write.eq(Mux(valid[8] & ~perturbs & sweep.last, chosen, 0)),
             store.master_row.eq(rows[8]),
         ]
         return m

@@ -79,7 +79,8 @@ def timing_of(instruction: Instruction, config: Config) -> Timing:
             adds=instruction.base == Base.ADD,
         )
     if isinstance(instruction, Sweep):
-        return Timing(opcode, spacing, waits | _SWEEP, duration=instruction.count + sweep_latency(config))
+        duration = instruction.count * config.sweep_turns + sweep_latency(config)
+        return Timing(opcode, spacing, waits | _SWEEP, duration=duration)
     if isinstance(instruction, Coefficient):
         return Timing(opcode, spacing, waits | _COEFFICIENT, duration=coefficient_cycles(config, instruction.queries))
     if isinstance(instruction, Loss):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from .config import Config
+from .protocol import Element
 
 #: Cycles from one issue to the next beyond the words of the next instruction. RUN is an issue at a run's cycle 0.
 ISSUE_OVERHEAD = 2
+#: Cycles from a packet's END to its answer's first byte beyond those in which its data are walked through.
+DECISION_CYCLES = 15
+#: Cycles of a walk through the data beyond one for each byte, or word of SPARSE.
+WALK_CYCLES = 2
 
 
 def epilogue_latency(config: Config) -> int:
@@ -24,7 +29,7 @@ def capture_latency(config: Config) -> int:
 
 
 def sweep_latency(config: Config) -> int:
-    """Cycles that a sweep takes beyond its rows."""
+    """Cycles that a sweep takes beyond those of its rows, ``sweep_turns`` each."""
     return 9
 
 
@@ -51,3 +56,13 @@ def lane_read_latency(config: Config) -> int:
 def gather_latency(config: Config) -> int:
     """Cycles that a gather takes beyond its words."""
     return lane_read_latency(config) + 2
+
+
+def write_cycles(element: Element, data_bytes: int, words: int) -> int:
+    """Cycles from the END of a WRITE that is carried out to its answer's first byte, if the link has nothing else.
+
+    Data are written a byte a cycle; of SPARSE the bytes are counted first, then the ``words`` are written.
+    """
+    if element == Element.SPARSE:
+        return DECISION_CYCLES + data_bytes + WALK_CYCLES + words + WALK_CYCLES
+    return DECISION_CYCLES + data_bytes + WALK_CYCLES

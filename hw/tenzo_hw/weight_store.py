@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .cells import BlockRam
 from .config import Config
-
-#: A word is never read for use in the cycle in which it is written: Yosys need not build a bypass for that.
-_ATTRIBUTES = {"no_rw_check": 1}
 
 
 class SweepPort(wiring.Signature):
@@ -79,17 +76,15 @@ class WeightStore(wiring.Component):
         m = Module()
         config, sweep = self._config, self.sweep
 
-        m.submodules.effective = effective = Memory(
-            shape=self.weights.shape(), depth=config.effective_rows, init=[], attrs=_ATTRIBUTES
-        )
-        write, read = effective.write_port(), effective.read_port()
+        # A word is never read for use in the cycle in which it is written.
+        m.submodules.effective = effective = BlockRam(width=len(self.weights.as_value()), depth=config.effective_rows)
         m.d.comb += [
-            write.en.eq(sweep.effective_write | self.gather_write),
-            write.addr.eq(Mux(self.gather_write, self.gather_row, sweep.effective_row)),
-            write.data.eq(Mux(self.gather_write, self.gather_words, sweep.effective_words)),
-            read.addr.eq(self.row),
+            effective.write.eq(sweep.effective_write | self.gather_write),
+            effective.write_address.eq(Mux(self.gather_write, self.gather_row, sweep.effective_row)),
+            effective.write_data.eq(Mux(self.gather_write, self.gather_words, sweep.effective_words)),
+            effective.read_address.eq(self.row),
+            self.weights.eq(effective.read_data),
         ]
-        m.d.sync += self.weights.eq(read.data)
 
         # Registered here so that the long way from the host adds nothing to the memories' paths.
         row = Signal.like(self.host_row)
@@ -113,21 +108,23 @@ class WeightStore(wiring.Component):
             ("masters", sweep.masters, ~momentum, sweep.master_write, sweep.master_row, sweep.master_words),
             ("momenta", sweep.momenta, momentum, sweep.momentum_write, sweep.momentum_row, sweep.momentum_words),
         ):
-            memory = Memory(shape=words.shape(), depth=config.weight_rows, init=[], attrs=_ATTRIBUTES)
-            m.submodules[name] = memory
-            write, read = memory.write_port(granularity=1), memory.read_port()
-            m.d.comb += read.addr.eq(Mux(sweep.active, sweep.row, row))
-            m.d.sync += words.eq(read.data)
+            m.submodules[name] = memory = BlockRam(
+                width=len(words.as_value()), depth=config.weight_rows, parts=config.columns
+            )
+            m.d.comb += [
+                memory.read_address.eq(Mux(sweep.active, sweep.row, row)),
+                words.eq(memory.read_data),
+            ]
             with m.If(sweep.active):
                 m.d.comb += [
-                    write.en.eq(sweep_write),
-                    write.addr.eq(sweep_row),
-                    write.data.eq(sweep_words),
+                    memory.write.eq(sweep_write),
+                    memory.write_address.eq(sweep_row),
+                    memory.write_data.eq(sweep_words),
                 ]
             with m.Else():
                 m.d.comb += [
-                    write.en.eq((writes & chosen) << column),
-                    write.addr.eq(row),
+                    memory.write.eq((writes & chosen) << column),
+                    memory.write_address.eq(row),
+                    memory.write_data.eq(Cat(data[: len(words[0])] for _ in range(config.columns))),
                 ]
-                m.d.comb += [write.data[index].eq(data) for index in range(config.columns)]
         return m

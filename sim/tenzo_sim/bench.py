@@ -24,17 +24,19 @@ def run_bench(
     directory: Path,
     *,
     parameters: Mapping[str, object] | None = None,
+    cells: str = "",
     seed: int = 0,
 ) -> None:
     """Builds ``component`` as ``top`` in ``directory`` and runs the cocotb tests of the Python module ``module``.
 
-    ``parameters`` reach the bench as JSON in the environment variable ``TENZO_BENCH``. Raises ``AssertionError`` when
-    a test fails or none runs. The module must be on ``sys.path``, as pytest puts the folder of the test.
+    ``cells`` is Verilog of the modules that the component has as instances. ``parameters`` reach the bench as JSON in
+    the environment variable ``TENZO_BENCH``. Raises ``AssertionError`` when a test fails or none runs. The module must
+    be on ``sys.path``, as pytest puts the folder of the test.
     """
     use_verilator()
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / "top.v"
-    source.write_text(export(component, "top"))
+    source.write_text(export(component, "top") + cells)
     runner = get_runner("verilator")
     runner.build(sources=[source], hdl_toplevel="top", build_dir=directory, build_args=[*WARNINGS, "-O1"], always=True)
     results = directory / "results.xml"

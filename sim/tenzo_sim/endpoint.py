@@ -16,6 +16,7 @@ from tenzo_hw.protocol import (
     ELEMENT_BYTES,
     MAGIC,
     READABLE,
+    SESSION_BYTES,
     VERSION,
     WRITABLE,
     Answer,
@@ -79,6 +80,8 @@ class Endpoint:
         self._words = space_words(target.config)
         self._decoder = Decoder(target.config.packet)
         self._expected = 0
+        self._greeted = False
+        self._session = 0
         # Nothing was carried out yet, so nothing can be repeated.
         self._last = Answer.OUT_OF_ORDER
         self._counters: dict[Register, int] = {register: 0 for register in _COUNTERS}
@@ -98,10 +101,11 @@ class Endpoint:
         self._counters[register] = (self._counters[register] + 1) % (1 << COUNTER_BITS)
 
     def _answer(self, packet: Packet) -> bytes:
-        repeat = packet.sequence == (self._expected - 1) & 0xFF
+        repeat = self._greeted and packet.sequence == (self._expected - 1) & 0xFF
         if repeat:
             self._count(Register.REPEATS)
-        if packet.sequence == self._expected or packet.kind == Kind.HELLO or (repeat and packet.kind in _HARMLESS):
+        expected = self._greeted and packet.sequence == self._expected
+        if expected or packet.kind == Kind.HELLO or (repeat and packet.kind in _HARMLESS):
             self._expected = (packet.sequence + 1) & 0xFF
             self._last = self._refusal(packet)
             if self._last == Answer.OK:
@@ -117,7 +121,9 @@ class Endpoint:
         full = self._target.status().free_halves == 0
         length = len(packet.payload)
         match packet.kind:
-            case Kind.HELLO | Kind.STATUS | Kind.ABORT | Kind.COMMIT if length:
+            case Kind.HELLO if length not in (0, SESSION_BYTES):
+                return Answer.BAD_LENGTH
+            case Kind.STATUS | Kind.ABORT | Kind.COMMIT if length:
                 return Answer.BAD_LENGTH
             case Kind.COMMIT:
                 return Answer.BUSY if full else Answer.OK
@@ -154,6 +160,10 @@ class Endpoint:
 
     def _carry_out(self, packet: Packet) -> None:
         match packet.kind:
+            case Kind.HELLO:
+                self._greeted = True
+                if packet.payload:
+                    self._session = int.from_bytes(packet.payload, "little")
             case Kind.WRITE:
                 space, element, address = _WRITE_HEADER.unpack_from(packet.payload)
                 self.write(Space(space), address, _words(Element(element), packet.payload[_WRITE_HEADER.size :]))
@@ -169,7 +179,7 @@ class Endpoint:
         match packet.kind:
             case Kind.HELLO:
                 words = self._target.config.words()
-                return struct.pack(f"<IHH{len(words)}I", MAGIC, VERSION, len(words), *words)
+                return struct.pack(f"<IHH{len(words)}II", MAGIC, VERSION, len(words), *words, self._session)
             case Kind.READ:
                 space, address, count = _READ.unpack(packet.payload)
                 words = [self._read(Space(space), address + index) & 0xFFFFFFFF for index in range(count)]

@@ -10,6 +10,6 @@ module harness(
     .clk(clk), .rst(1'b0),
     .rx__valid(rx_valid), .rx__payload(rx_data), .rx__ready(rx_ready),
     .tx__valid(tx_valid), .tx__payload(tx_data), .tx__ready(tx_ready),
-    .running()
+    .running(), .failed()
   );
 endmodule

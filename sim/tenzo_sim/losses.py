@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from tenzo_hw.config import LOSS_FRACTION, LOSS_WORD, Config
+from tenzo_hw.config import LOSS_FRACTION, Config
 from tenzo_hw.isa import Base, Loss, LossKind
 from tenzo_hw.loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 
 from .memories import Memories
 
 _CORRECT_LIMIT = (1 << 16) - 1
-_SLOT_LIMIT = (1 << LOSS_WORD) - 1
 _PART_MASK = (1 << LOSS_FRACTION) - 1
 _REST_MASK = (1 << TABLE_BITS) - 1
 _HALF_STEP = 1 << (TABLE_BITS - 1)
@@ -106,6 +105,7 @@ def _add(
     addresses: np.ndarray,
     slots: np.ndarray,
     fresh: bool,
+    limit: int,
     room: _Room,
 ) -> None:
     """Sums groups of differences int64[groups * outputs, L] from ``base`` into the slots at their first addresses."""
@@ -119,7 +119,7 @@ def _add(
                 z[output, lane] = min(max(base[output, lane] + differences[start + output, lane], -high - 1), high)
         loss, _ = _group(squared, z, targets, first, fraction, room)
         slot = addresses[start]
-        slots[slot] = min((0 if fresh else slots[slot]) + loss, _SLOT_LIMIT)
+        slots[slot] = min((0 if fresh else slots[slot]) + loss, limit)
 
 
 class Losses:
@@ -127,6 +127,7 @@ class Losses:
 
     def __init__(self, config: Config, memories: Memories) -> None:
         self._config = config
+        self._limit = (1 << config.loss_word) - 1
         self._memories = memories
         self._base = np.zeros((config.outputs, config.lanes), np.int64)
         room = np.zeros((3, config.lanes), np.int64)
@@ -164,6 +165,7 @@ class Losses:
                 addresses,
                 slots,
                 fresh,
+                self._limit,
                 self._room,
             )
             return
@@ -176,6 +178,6 @@ class Losses:
         self._sum += loss
         self._group += 1
         if self._group == setup.groups:
-            slots[self._slot] = min((0 if fresh else int(slots[self._slot])) + self._sum, _SLOT_LIMIT)
+            slots[self._slot] = min((0 if fresh else int(slots[self._slot])) + self._sum, self._limit)
             self._slot = (self._slot + 1) % self._config.losses
             self._group = self._sum = 0

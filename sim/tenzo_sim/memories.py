@@ -130,4 +130,6 @@ class Memories:
             case Register.SCALE_LOW:
                 self.rates = replace(self.rates, scale=scale >> 32 << 32 | value)
             case Register.SCALE_HIGH:
-                self.rates = replace(self.rates, scale=scale & 0xFFFFFFFF | (value & 0xFFFF) << 32)
+                self.rates = replace(
+                    self.rates, scale=(scale & 0xFFFFFFFF | value << 32) & (1 << self.config.loss_word) - 1
+                )

@@ -167,7 +167,7 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
             return _random_loss(rng, config)
         case 5:
             return Coefficient(queries=rng.randrange(1, 4), two_sided=rng.random() < 0.5, wait=_random_wait(rng))
-        case 6:
+        case 6 if config.incremental:
             return Gather(
                 address=rng.randrange(8, 64),
                 stride=rng.choice([1, 2, 3, 0xFFFF]),
@@ -182,7 +182,7 @@ def random_instruction(rng: random.Random, config: Config) -> Instruction:
             )
         case 7 | 8:
             return random_contract(rng, config, to_loss=True)
-        case 9 | 10:
+        case 9 | 10 if config.incremental:
             return with_operand(rng, config, random_contract(rng, config, to_loss=rng.random() < 0.3))
     return random_contract(rng, config)
 
@@ -198,7 +198,7 @@ def random_program(rng: random.Random, config: Config, length: int = 12) -> list
         elif depth and rng.random() < 0.3:
             program.append(End(wait=_random_wait(rng)))
             depth -= 1
-        elif rng.random() < 0.1:
+        elif config.incremental and rng.random() < 0.1:
             program += random_differences(rng, config)
         else:
             program.append(random_instruction(rng, config))

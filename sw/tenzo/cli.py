@@ -1,4 +1,5 @@
-"""The command line: ``tenzo train | predict | evaluate | verify | estimate | plan | trace | info | bench``.
+"""The command line: ``tenzo train | predict | evaluate | verify | estimate | plan | trace | info | bench``, and
+``build | flash | boards`` for real boards.
 
 What a command does is in its own module; here are its options and how its result is shown.
 """
@@ -9,6 +10,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +19,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from tenzo_hw.boards import BOARDS, Board, board
 from tenzo_hw.config import PRESETS, preset
 from typer.core import TyperGroup
 
-#: What a command that could not do its work exits with.
-FAILED = 2
+#: What a command that could not do its work exits with, and one whose result is not what it must be.
+FAILED, WRONG = 2, 1
+#: Seeds of a build: their median is quoted.
+SEEDS = 3
 
 console = Console()
 errors = Console(stderr=True)
@@ -199,13 +204,21 @@ def evaluate(run: RunFolder, device: DeviceName = "model", json_file: Json = Non
 
 @app.command()
 def estimate(
-    source: Source,
+    source: Annotated[Path, typer.Argument(help="A recipe (TOML), a run's folder or a board.", show_default=False)],
     changes: Changes = None,
     clock: Annotated[float | None, typer.Option(min=0.001, help="Clock in MHz instead of the recipe's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    machine: Annotated[str | None, typer.Option(help=f"Instead of the board's: {', '.join(PRESETS)}.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Tell the exact cycles of a training run without simulating it."""
+    """Tell the exact cycles of a training run without simulating it, or what a board will take without synthesis."""
+    if str(source) in BOARDS:
+        if changes or clock is not None or steps is not None:
+            raise ValueError("--set, --clock and --steps are for recipes; a board takes --machine")
+        _estimate_board(board(str(source)).changed(preset=machine), json_file)
+        return
+    if machine is not None:
+        raise ValueError("--machine is for boards; a recipe takes --set machine=NAME")
     recipe = _recipe(source).changed(changes or [])
     trainer = recipe.trainer()
     mhz, count = clock or recipe.clock_mhz, steps or recipe.steps
@@ -331,7 +344,7 @@ def trace(
 
 @app.command()
 def info(
-    machine: Annotated[str, typer.Argument(help=f"A preset: {', '.join(PRESETS)}.")] = "ulx3s_85f",
+    machine: Annotated[str, typer.Argument(help=f"A preset: {', '.join(PRESETS)}.")] = "engine_16x8",
     device: Annotated[str | None, typer.Option("--device", help="Ask this device instead.")] = None,
     json_file: Json = None,
 ) -> None:
@@ -364,22 +377,28 @@ def info(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="digits, mnist, utilisation or simulator.")],
+    name: Annotated[str, typer.Argument(help="digits, small, mnist, utilisation, soak, simulator or generator.")],
     device: DeviceName = "model",
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of hours; only mnist.")] = False,
     recipes: Annotated[Path, typer.Option(help="Folder with the recipes that are measured.")] = Path("recipes"),
     output: Annotated[Path, typer.Option(help="Folder for NAME.json.")] = Path("runs/bench"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train this recipe only and keep the rest of NAME.json; only mnist.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
-    """Measure: accuracy over seeds and beside other methods, utilisation of every layer, speed of the simulator."""
+    """Measure: accuracy over seeds and beside other methods, utilisation, faults survived, speed of the simulator."""
     from .benchmarks import BENCHMARKS, QUICK, provenance
 
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
     if quick and name not in QUICK:
         raise ValueError(f"{name} has no quick form; {', '.join(QUICK)} has")
+    if only and name not in QUICK:
+        raise ValueError(f"{name} is measured as a whole; {', '.join(QUICK)} has parts")
+    options = {"quick": quick, "only": only or [], "earlier": output / f"{name}.json"} if name in QUICK else {}
     with console.status(f"measuring {name}"):
-        result = BENCHMARKS[name](recipes, device, **({"quick": quick} if name in QUICK else {}))
+        result = BENCHMARKS[name](recipes, device, **options)
     table = Table(*result.columns, title=f"tenzo bench {name}")
     for row in result.rows:
         table.add_row(*row)
@@ -389,6 +408,175 @@ def bench(
     _write_json(output / f"{name}.json", values)
     console.print(f"result  {output / f'{name}.json'}")
     _write_json(json_file, values)
+
+
+BoardName = Annotated[str, typer.Argument(help=f"One of {', '.join(BOARDS)}.", show_default=False)]
+BuildFolder = Annotated[Path | None, typer.Option("--folder", help="The build's folder; default runs/boards/BOARD.")]
+
+
+@app.command()
+def build(
+    name: BoardName,
+    seeds: Annotated[int, typer.Option(min=1, help="Place and route so many times; the best is taken.")] = SEEDS,
+    jobs: Annotated[int, typer.Option(min=1, help="So many of them at once; each takes a core and its memory.")] = 1,
+    machine: Annotated[str | None, typer.Option(help=f"Instead of the board's: {', '.join(PRESETS)}.")] = None,
+    clock: Annotated[float | None, typer.Option(min=0.001, help="Clock in MHz instead of the board's.")] = None,
+    folder: BuildFolder = None,
+    json_file: Json = None,
+) -> None:
+    """Build a board's bitstream with open tools; leaves it with its report in a folder.
+
+    Exits with 1, and leaves no bitstream, when no seed meets the timing.
+    """
+    from tenzo_hw.build import REPORT, TimingError, write_project
+    from tenzo_hw.build import build as build_board
+
+    wanted = board(name).changed(preset=machine, clock_mhz=clock)
+    place = folder or _build_folder(name)
+    if not wanted.open_tools:
+        command = write_project(wanted, place)
+        console.print(
+            f"{wanted.title} is built by its vendor's tool, which was not tried here: the whole project is in {place}, "
+            f"run {command} there",
+            soft_wrap=True,
+        )
+        return
+    with console.status(f"building {wanted.title}: {wanted.config.multipliers} multipliers, the first time in minutes"):
+        built = build_board(wanted, seeds=range(1, seeds + 1), jobs=jobs, say=_say_stage)
+    options = {"--seeds": seeds if seeds != SEEDS else None, "--machine": machine, "--clock": clock}
+    given = "".join(f" {option} {value}" for option, value in options.items() if value is not None)
+    built = replace(built, report={"command": f"tenzo build {name}{given}"} | built.report)
+    built.save(place)
+    _print_build(built.report, kept=built.kept)
+    console.print(f"report     {place / REPORT}", soft_wrap=True)
+    _write_json(json_file, built.report)
+    try:
+        built.check()
+    except TimingError as error:
+        errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(WRONG) from None
+    console.print(f"bitstream  {place / built.report['bitstream']['file']}", soft_wrap=True)
+
+
+@app.command()
+def flash(name: BoardName, folder: BuildFolder = None) -> None:
+    """Load a board's bitstream into it, with openFPGALoader or iceprog where installed."""
+    from tenzo_hw.build import flash as flash_board
+
+    flash_board(board(name), folder or _build_folder(name))
+
+
+@app.command()
+def boards(json_file: Json = None) -> None:
+    """List the boards: their machines, and what their builds measured."""
+    from tenzo_hw.boards.measured import measured_of
+
+    table = Table(title="boards", pad_edge=False, collapse_padding=True)
+    for title in ("board", "chip", "MACs", "MHz", "GMAC/s", "words", "LUT", "DSP", "RAM"):
+        table.add_column(title, justify="left" if title in ("board", "chip") else "right", no_wrap=True)
+    document = {}
+    for name, one in BOARDS.items():
+        config, made = one.config, measured_of(one)
+        words = config.weight_rows * config.columns
+        known = {
+            "title": one.title,
+            "chip": one.chip.name,
+            "preset": one.preset,
+            "multipliers": config.multipliers,
+            "trainable_words": words,
+            "clock_mhz": one.clock_mhz,
+        }
+        measures = ["", "", ""]
+        clock = f"{one.clock_mhz:g}" + ("" if made else " ?")
+        if made is not None:
+            shares = {
+                part: getattr(made.total, part) / getattr(one.chip.resources, part) for part in ("lut", "dsp", "bram")
+            }
+            measures = [f"{share:.0%}" for share in shares.values()]
+            known |= {"median_mhz": made.median_mhz, "shares": shares}
+            clock = f"{made.constraint_mhz:g}"
+        peak = f"{config.multipliers * one.clock_mhz / 1e3:.2f}"
+        table.add_row(*(name, one.chip.name, f"{config.multipliers}", clock, peak, f"{words:,}"), *measures)
+        document[name] = known
+    console.print(table)
+    console.print(
+        "MHz: what a build met; with ?: what is asked for. Words: how many can be trained. Shares of the chip."
+    )
+    _write_json(json_file, document)
+
+
+def _build_folder(name: str) -> Path:
+    return Path("runs/boards") / name
+
+
+def _say_stage(stage: str, kept: bool) -> None:
+    console.print(f"{stage}{' (kept from an earlier build)' if kept else ''}", highlight=False)
+
+
+def _estimate_board(wanted: Board, json_file: Path | None) -> None:
+    """Predicts what a board's machine takes, and says how well such predictions have done."""
+    from tenzo_hw.boards.estimate import estimate as estimate_board
+
+    told = estimate_board(wanted)
+    blocks = {block: taken._asdict() for block, taken in told.blocks.items()}
+    total, available = told.total._asdict(), wanted.chip.resources._asdict()
+    _print_resources(f"{wanted.preset} on {wanted.title}, estimated", blocks, total, available)
+    over = [name for name in total if total[name] > available[name]]
+    builds = [f"{build.board.name} ({build.preset})" for build in told.builds]
+    errors_of = told.errors._asdict() if told.errors else None
+    how = (
+        "each predicted from the others, they are missed by up to "
+        + ", ".join(f"{error}% {name.upper()}" for name, error in errors_of.items() if available[name])
+        if errors_of
+        else "one machine: how far it is off is not known"
+    )
+    console.print(f"from the measured builds {', '.join(builds)}; {how}", highlight=False, soft_wrap=True)
+    if over:
+        console.print(f"[red]does not fit[/red]: too many {', '.join(name.upper() for name in over)}")
+    _write_json(
+        json_file,
+        {"board": wanted.name, "preset": wanted.preset, "total": total, "available": available, "blocks": blocks}
+        | {"fits": not over, "builds": builds, "errors_percent": errors_of},
+    )
+
+
+def _print_resources(
+    title: str, blocks: dict[str, dict[str, int]], total: dict[str, int], available: dict[str, int]
+) -> None:
+    """What the blocks take of a chip."""
+    names = [name for name, there in available.items() if there]
+    table = Table("block", title=title)
+    for name in names:
+        table.add_column(name.upper(), justify="right")
+    for block, taken in blocks.items():
+        table.add_row(block, *(f"{taken[name]:,}" for name in names))
+    table.add_section()
+    table.add_row("all", *(f"{total[name]:,}" for name in names))
+    table.add_row("the chip has", *(f"{available[name]:,}" for name in names))
+    table.add_row("share", *(f"{total[name] / available[name]:.0%}" for name in names))
+    console.print(table)
+
+
+def _print_build(report: dict[str, Any], *, kept: bool) -> None:
+    """Frequencies, critical path, and what the blocks take."""
+    fmax, macs = report["fmax"], report["macs"]
+    facts = [
+        ("constraint", f"{report['constraint_mhz']:g} MHz"),
+        ("seeds", ", ".join(f"{mhz:.2f}" for mhz in fmax["seeds"]) + " MHz"),
+        ("median", f"{fmax['median']:.2f} MHz"),
+        ("multipliers", f"{macs}"),
+        ("peak at the median", f"{macs * fmax['median'] / 1e3:.2f} GMAC/s"),
+        ("timing", "met" if report["met"] else "MISSED"),
+        ("serial line", f"{report['baud']:,} baud"),
+    ]
+    resources = report["resources"]
+    _print_facts(f"{report['board']}, speed grade {report['speed_grade']}", facts)
+    _print_resources(report["chip"], resources["blocks"], resources["total"], resources["available"])
+    console.print(f"critical path  {report['critical_path']['words']}", highlight=False, soft_wrap=True)
+    for caution in report["cautions"]:
+        console.print(f"[yellow]note[/yellow]       {caution}", highlight=False, soft_wrap=True)
+    if kept:
+        console.print("nothing was run: all of it was kept from an earlier build")
 
 
 def _recipe(source: Path) -> Any:

@@ -241,7 +241,7 @@ class Device:
         if values.shape != (entries,) or slopes.shape != (entries,):
             raise ValueError(f"an activation table has {entries} values and slopes, not {values.size}, {slopes.size}")
         self._check_values("table values", values, config.word)
-        self._check_values("table slopes", slopes, config.word + 1)
+        self._check_values("table slopes", slopes, config.word)
         self.write(Space.TABLE, 2 * entries * table, np.stack([values, slopes], axis=1).reshape(-1))
 
     def read_lanes(self, address: int, count: int) -> np.ndarray:
@@ -355,12 +355,15 @@ class Device:
         if version != VERSION:
             raise WrongDevice(f"the device speaks protocol version {version}, this tenzo speaks {VERSION}: update one")
         words = payload[_HELLO.size :]
-        if len(words) != 4 * count:
+        if len(words) != 4 * (count + 1):
             raise WrongDevice(f"the device announced {count} configuration words and sent {len(words)} bytes")
+        *configuration, session = struct.unpack(f"<{count + 1}I", words)
         try:
-            return Config.from_words(list(struct.unpack(f"<{count}I", words)))
+            config = Config.from_words(configuration)
         except ValueError as error:
             raise WrongDevice(f"the device has a configuration that this tenzo does not know: {error}") from None
+        self._connection.begin(session)
+        return config
 
     def _running(self, progress: _Progress) -> bool:
         """Whether the run still goes on. Raises ``RunFailed`` or, when it stands still, ``DeviceError``."""

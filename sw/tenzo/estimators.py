@@ -48,7 +48,7 @@ class _TTEstimator(BaseEstimator):
         queries: int = 8,
         rate: float | None = None,
         mu: float | None = None,
-        machine: str = "ulx3s_85f",
+        machine: str = "engine_16x8",
         device: str = "model",
         random_state: Any = None,
     ) -> None:

@@ -134,7 +134,8 @@ class Table:
         count, word = 1 << config.table_bits, config.word
         starts = (np.arange(count + 1) << (word - config.table_bits)) - (1 << (word - 1))
         ends = quantise(self.function(dequantise(starts, self.fraction_in)), self.fraction_out, word)
-        return ends[:-1], np.diff(ends)
+        # A step of more than half of all words does not fit a slope: there the function is coarser than its table.
+        return ends[:-1], saturate(np.diff(ends), word)
 
     def look_up(self, words: np.ndarray, config: Config) -> np.ndarray:
         """What the machine makes of these words: linear interpolation in the table, int64."""

@@ -5,7 +5,13 @@ With z and h = f(z) of the second last layer, the outputs y and the environment 
     y(G + mu e) = y + D[:, U] (f(z[U] + mu E) - f(z[U]))      an entry of the second last layer
     y(G + mu e) = y + mu E on its own outputs                  an entry of the last layer
 
-U are the outputs that the entry touches, D is the dense form of the last layer, read by columns. A step is, for each
+U are the outputs that the entry touches, D is the dense form of the last layer, read by columns. Short words have too
+few bits for a small mu E: with a stretch s, z moves 2**s times as far and the outputs by 2**-s of what comes of it,
+
+    y(G + mu e) = y + 2**-s D[:, U] (f(z[U] + 2**s mu E) - f(z[U]))
+
+which differs only where a ReLU changes sides, while mu, and with it what the loss bends on one side, can be small. The
+last layer needs none: its outputs move in the longer words of the loss. A step is, for each
 group of one sample a lane: the forward, whose outputs stay in the loss accumulator as the base; then core after core
 the environments, slice by slice, each slice followed by one contraction whose tiles are its entries. Every entry has a
 loss slot; afterwards the differences to slot 0 become coefficients, and single-column sweeps update the words.
@@ -67,10 +73,15 @@ class Incremental:
 
     plan: Plan
     mu: float
+    stretch: int = 0
 
     def __post_init__(self) -> None:
         plan = self.plan
         stages = plan.network.stages
+        if not plan.config.incremental:
+            raise ValueError(
+                "incremental coordinate-wise steps need a machine with incremental=1: take another machine or estimator"
+            )
         if len(stages) > 2:
             raise ValueError(
                 f"incremental coordinate-wise steps reach the last two layers, the network has {len(stages)}: take "
@@ -215,7 +226,7 @@ class Incremental:
         formats, last = plan.formats, self._is_last(layer)
         note = f"{stage.name}.core{core}"
         layer_format = formats.layers[layer]
-        result = layer_format.inner if last else layer_format.total - self._mu_bits
+        result = layer_format.inner if last else layer_format.total - self._hidden_mu_bits
         addresses = found.regions(self.hidden_words, plan.config.lane_depth)
         lines = []
         for number, (step, address) in enumerate(zip(found.steps, addresses, strict=True)):
@@ -308,8 +319,8 @@ class Incremental:
         """A contraction of entries whose differences of outputs go to the loss."""
         plan, last = self.plan, self._is_last(layer)
         readout = self.forming.units if last else self.forming.dense
-        # An environment of the last layer is not yet times mu.
-        mu_bits = self._mu_bits if last else 0
+        # An environment of the last layer is not yet times mu, what comes of another's was stretched.
+        shrink_bits = self._mu_bits if last else self.stretch
         loss_cycles = plan.network.outputs * plan.config.loss_lanes
         tile = [Level(readout.tiles, w=readout.units)]
         fields: dict[str, Any] = {
@@ -319,7 +330,7 @@ class Incremental:
             "cols": readout.tile_cols,
             "last_cols": readout.last_cols,
             "col_stride": 0,
-            "shift": shift_of("a difference", fraction, readout.fraction, plan.formats.loss - mu_bits),
+            "shift": shift_of("a difference", fraction, readout.fraction, plan.formats.loss - shrink_bits),
             "pace": -(-loss_cycles // readout.tiles),
         }
         levels = (*filled(rows, REDUCTION_LEVELS), *filled([*tile, *entries], OUTER_LEVELS))
@@ -368,7 +379,7 @@ class Incremental:
             cols=1,
             last_cols=1,
             col_stride=1,
-            shift=shift_of(f"{note} environment", fraction, plan.unit_fraction, result - self._mu_bits),
+            shift=shift_of(f"{note} environment", fraction, plan.unit_fraction, result - self._hidden_mu_bits),
         )
         entries = merged([Level(part, b=1, o=slots.n), Level(m, a=1, w=1, o=slots.m)])
         contract = self._difference(
@@ -410,8 +421,12 @@ class Incremental:
 
     def _hidden_bias(self, layer: int, first: int, entries: Sequence[tuple[int, int, int]], slot: int) -> Contract:
         total = self.plan.formats.layers[layer].total
-        if total < self._mu_bits:
-            raise ValueError(f"mu={self.mu} is less than the last bit of pre-activations of {total} fraction bits")
+        one, largest = total - self._hidden_mu_bits, self.plan.config.word - 2
+        if not 0 <= one <= largest:
+            raise ValueError(
+                f"mu={self.mu} with stretch={self.stretch} moves pre-activations by 2**{-self._hidden_mu_bits}: their "
+                f"{total} fraction bits take 2**{-total} to 2**{largest - total}"
+            )
         contract = self._difference(
             layer,
             [],
@@ -420,7 +435,7 @@ class Incremental:
             operand=Operand.STEP,
             a_base=first,
             o_base=slot,
-            one=total - self._mu_bits,
+            one=one,
         )
         return replace(contract, w_base=contract.w_base + first)
 
@@ -447,6 +462,11 @@ class Incremental:
     def _mu_bits(self) -> int:
         """mu is 2 to the minus this."""
         return -(math.frexp(self.mu)[1] - 1)
+
+    @property
+    def _hidden_mu_bits(self) -> int:
+        """Pre-activations move by 2 to the minus this times an environment."""
+        return self._mu_bits - self.stretch
 
     # A step
 

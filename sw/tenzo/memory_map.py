@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tenzo_hw.config import LOSS_WORD, Config
+from tenzo_hw.config import Config
 
 #: Bits of a step's entry in the history beside its loss: the number of correct samples.
 _CORRECT_WORD = 16
@@ -37,13 +37,12 @@ def memory_map(config: Config) -> list[Memory]:
         Memory("lane", config.lanes * config.lane_depth, config.word),
         Memory("batch, 2 halves", 2 * config.lanes * config.batch_depth, config.input_word),
         Memory("target, 2 halves, in every loss pipe", 2 * config.loss_pipes * config.target_depth, config.output_word),
-        Memory("table value", entries, config.word),
-        Memory("table slope", entries, config.word + 1),
+        Memory("table values and slopes", entries, 2 * config.word),
         Memory("outputs, 2 groups", 2 * config.lanes * config.outputs, config.output_word),
         Memory("base of differences", config.lanes * config.outputs, config.output_word),
-        Memory("loss slots", config.losses, LOSS_WORD),
+        Memory("loss slots", config.losses, config.loss_word),
         Memory("coefficients", config.losses, config.momentum_word),
-        Memory("history", config.history, LOSS_WORD + _CORRECT_WORD),
+        Memory("history", config.history, config.loss_word + _CORRECT_WORD),
         Memory("packets, 2 slots", 2 * config.packet, 8),
     ]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from tenzo_hw.config import Config, preset
+from tenzo_hw.protocol import BAUD
 from tenzo_sim.model import ModelTransport
 
 from .datasets import Dataset
@@ -27,12 +29,12 @@ SEEDS = (0, 1, 2)
 #: The accuracy whose time is quoted.
 GOAL = 0.95
 #: Machines whose time is told for the shortest recipe to the goal.
-MACHINES = ("ulx3s_85f", "ulx3s_85f_10")
+MACHINES = ("engine_16x8", "engine_16x10")
 #: Steps of the quick form: enough to see that everything learns.
 _QUICK_STEPS = {"mnist": 48, "mnist-fast": 48, "mnist-9bit": 48, "mnist-rge": 2}
-#: Batches whose way over the link is measured, and the line that it is told for: 8 bits, a start and a stop bit.
+#: Batches whose way over the link is measured, and the bits of a byte there: 8, a start and a stop bit.
 _SENT_BATCHES = 8
-_BAUD, _BITS_A_BYTE = 3_000_000, 10
+_BITS_A_BYTE = 10
 #: Steps of this computer's work that are timed.
 _TIMED_STEPS = 5
 #: Random directions of the 814,090 weights of dense layers: as many as on the machine, the largest rate that does not
@@ -77,8 +79,43 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list[list[str]], dict[str, Any]]:
-    """Columns and rows to read, and the values."""
+def kept(recipes: Path, earlier: Path, only: Sequence[str]) -> dict[str, Any]:
+    """An earlier result, whose recipes but ``only`` are kept.
+
+    Raises ``ValueError`` when there is none, when it has no such recipe, or when a recipe that is kept takes other
+    cycles today: then it was of another machine or network.
+    """
+    try:
+        values: dict[str, Any] = json.loads(earlier.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"there is no {earlier} of which the rest is kept: measure everything first") from None
+    for name in only:
+        if name not in values["trained"]:
+            raise ValueError(f"no recipe {name!r} is measured; there are {', '.join(values['trained'])}")
+    for name in values["trained"].keys() - set(only):
+        trained = values["trained"][name]
+        cycles = _loaded(recipes, name, quick=False).trainer().estimate(trained["steps"])
+        if cycles != trained["cycles"]["total"]:
+            raise ValueError(
+                f"{earlier} says {trained['cycles']['total']:,} cycles of {name}, today it takes {cycles:,}: "
+                "name it with --only too"
+            )
+    return values
+
+
+def measure(
+    recipes: Path,
+    device: str,
+    *,
+    quick: bool,
+    only: Mapping[str, dict[str, Any]] | None = None,
+    earlier: dict[str, Any] | None = None,
+) -> tuple[list[str], list[list[str]], dict[str, Any]]:
+    """Columns and rows to read, and the values.
+
+    ``only`` names the recipes to train, each with what it must be quoted with; all others, and what is measured on this
+    computer, are those of ``earlier``.
+    """
     loaded = {name: _loaded(recipes, name, quick=quick) for name in ("mnist", "mnist-fast", "mnist-9bit")}
     seeds = SEEDS[:1] if quick else SEEDS
     jobs = [(name, recipe.changed([f"seed={seed}"])) for name, recipe in loaded.items() for seed in seeds]
@@ -86,20 +123,24 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
     if not quick:
         rge = rge.changed([f"steps={_steps_of(rge, loaded['mnist'].trainer())}"])
     jobs.append(("mnist-rge", rge))
+    if only is not None:
+        jobs = [(name, recipe) for name, recipe in jobs if name in only]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [(name, pool.submit(_train, recipe, device)) for name, recipe in jobs]
         outcomes: dict[str, list[Outcome]] = {}
         for name, job in running:
             outcomes.setdefault(name, []).append(job.result())
-    trained = {name: _summary(of) for name, of in outcomes.items()}
+    trained = (earlier["trained"] if earlier else {}) | {name: _summary(of) for name, of in outcomes.items()}
     main, fast = loaded["mnist"], loaded["mnist-fast"]
     dataset = main.dataset.load(main.seed)
-    floats = _in_floats(main, dataset, seeds, trained["mnist"]["macs"]["total"], quick=quick)
+    macs = trained["mnist"]["macs"]["total"]
+    floats = earlier["floats"] if earlier else _in_floats(main, dataset, seeds, macs, quick=quick)
     machines = [_on_machine(fast, name, preset(name)) for name in MACHINES]
     machines.append(_on_machine(loaded["mnist-9bit"].changed([f"steps={fast.steps}"]), "9 bits", None))
     link = _link(main, dataset)
     reached = trained["mnist-fast"]["accuracy"]["mean"] >= GOAL
-    values = trained["mnist"] | {
+    values = (earlier or {}) | trained["mnist"]
+    values |= {
         "seeds": list(seeds),
         "configuration": asdict(main.machine),
         "recipes": {name: recipe.model_dump(mode="json") for name, recipe in loaded.items()},
@@ -108,6 +149,8 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
         "machines": machines,
         "link": link,
     }
+    if only is not None:
+        values["renewed"] = values.get("renewed", {}) | only
     values["cycles"] |= {"to_95": trained["mnist-fast"]["cycles"]["total"] if reached else None}
     rows = [_row(name, summary, loaded.get(name, rge)) for name, summary in trained.items()]
     rows += [
@@ -131,7 +174,7 @@ def measure(recipes: Path, device: str, *, quick: bool) -> tuple[list[str], list
     ]
     rows.append(
         [
-            f"a batch at {_BAUD / 1e6:g} Mbaud, {link['batch_bytes']:,.0f} bytes",
+            f"a batch at {BAUD / 1e6:g} Mbaud, {link['batch_bytes']:,.0f} bytes",
             "",
             "1",
             "",
@@ -214,7 +257,7 @@ def _link(recipe: Recipe, dataset: Dataset) -> dict[str, float]:
             device.abort()
     sent = (transport.sent - before) / _SENT_BATCHES
     inputs = recipe.batch * recipe.network.inputs
-    return {"batch_bytes": sent, "input_words": inputs, "baud": _BAUD, "batch_ms": sent * _BITS_A_BYTE / _BAUD * 1e3}
+    return {"batch_bytes": sent, "input_words": inputs, "baud": BAUD, "batch_ms": sent * _BITS_A_BYTE / BAUD * 1e3}
 
 
 def _in_floats(recipe: Recipe, dataset: Dataset, seeds: Sequence[int], macs: int, *, quick: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ COORDINATE_ESTIMATORS = ("cge", "incremental-cge")
 PLATEAU_GAIN = 0.01
 OPTIMISERS = ("momentum", "sign")
 SCHEDULES = ("constant", "linear", "cosine", "exponential")
+#: Bits of the longest word: no move is stretched further.
+_MOST_STRETCH = 18
 #: What an exponential schedule leaves of the rate at its end.
 EXPONENTIAL_END = 0.01
 _KINDS = {
@@ -48,6 +50,9 @@ class Settings:
     """With ``cge``: the share of the weights that a chunk of steps moves, drawn at random for each; others stay."""
     mu: float = 0.125
     """Size of a perturbation, a power of two."""
+    stretch: int = 0
+    """With ``incremental-cge``: the hidden layer moves 2**stretch times as far, and the outputs by 2**-stretch of what
+    comes of it. Short words then hold the moves of a small ``mu``."""
     rate: float = 0.01
     schedule: str = "linear"
     """``constant``: the rate stays. ``linear``, ``cosine``: it goes to 0 over the run. ``exponential``: to a hundredth
@@ -79,6 +84,9 @@ class Settings:
         require(self.optimiser in OPTIMISERS, "optimiser", " or ".join(OPTIMISERS))
         require(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
         require(self.mu > 0 and math.frexp(self.mu)[0] == 0.5, "mu", "a power of two, such as 0.125")
+        require(0 <= self.stretch <= _MOST_STRETCH, "stretch", f"0 (none) to {_MOST_STRETCH}")
+        only = f"0 with {self.estimator}; more with incremental-cge only"
+        require(self.stretch == 0 or self.estimator == "incremental-cge", "stretch", only)
         require(0 < self.rate < math.inf, "rate", "more than 0")
         require(0 <= self.momentum <= 31, "momentum", "0 (none) to 31; 3 keeps 7/8")
         require(0 <= self.weight_decay <= 31, "weight_decay", "0 (off) to 31")

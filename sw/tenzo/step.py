@@ -98,7 +98,7 @@ def _check_losses(plan: Plan, settings: Settings, chosen: Sequence[Band] | None)
 def _ways(plan: Plan, settings: Settings, moved: Sequence[Band]) -> Iterator[Block]:
     """The losses of a step, in the ways to write it."""
     if settings.estimator == "incremental-cge":
-        incremental = Incremental(plan, settings.mu)
+        incremental = Incremental(plan, settings.mu, settings.stretch)
         copy = perturb(plan, half=0, mu=0, count=plan.rows + plan.unit_rows)
         head, rest = split(incremental.evaluation())
         yield [copy, *after_sweep(head), *rest]

@@ -5,14 +5,23 @@ The driver writes and reads the same bytes whatever the transport; only this fil
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import serial
 from tenzo_hw.config import Config, preset
+from tenzo_hw.protocol import BAUD
 
-#: Bits a second of a serial link when its name says nothing else.
-BAUD = 1_000_000
+#: Seconds in which a port that went away may come back, as one does whose USB plug was pulled, and between two tries.
+REOPEN_S = 10.0
+RETRY_S = 0.1
+#: Seconds in which the operating system must take what is sent.
+WRITE_S = 5.0
+#: Locks where the operating system has locks; Windows opens ports for one process anyway.
+_EXCLUSIVE = True if os.name == "posix" else None
 #: The machine that ``model`` and ``sim`` stand for when neither a preset nor a configuration is named.
 DEFAULT_PRESET = "small"
 
@@ -37,28 +46,60 @@ class Transport(Protocol):
 
 
 class SerialTransport:
-    """A board behind a serial port, 8 data bits, no parity, one stop bit."""
+    """A board behind a serial port, 8 data bits, no parity, one stop bit, without flow control.
+
+    The port is opened for this process alone and, where the driver has it, in its mode of low latency. One that goes
+    away is opened again, for up to ``REOPEN_S`` seconds: what was on its way is lost, as on any line. Raises
+    ``ConnectionError`` when the port cannot be opened.
+    """
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
+        self._port = port
+        self._baud = baud
         try:
-            self._serial = serial.Serial(port, baud, timeout=0, write_timeout=5)
-        except serial.SerialException as error:
-            raise ConnectionError(f"serial port {port} cannot be opened: {error}") from None
-        self._serial.reset_input_buffer()
+            self._serial = self._open()
+        except (ValueError, OSError) as error:
+            raise ConnectionError(f"serial port {port} cannot be opened at {baud:,} baud: {error}") from None
 
     def write(self, data: bytes) -> None:
-        """Sends all of ``data``. Raises ``serial.SerialException``, an ``OSError``, when the port is gone."""
-        self._serial.write(data)
+        """Sends all of ``data``. Raises ``OSError`` when the port is gone and does not come back."""
+        try:
+            self._serial.write(data)
+        except OSError as error:
+            self._reopen(error)
 
     def read(self, timeout_s: float | None) -> bytes:
-        """The bytes that have come, waiting for the first."""
-        self._serial.timeout = timeout_s
-        first = self._serial.read(1)
-        return first + self._serial.read(self._serial.in_waiting) if first else first
+        """The bytes that have come, waiting for the first. Raises ``OSError`` as ``write`` does."""
+        try:
+            self._serial.timeout = timeout_s
+            first = self._serial.read(1)
+            return first + self._serial.read(self._serial.in_waiting) if first else first
+        except OSError as error:
+            self._reopen(error)
+            return b""
 
     def close(self) -> None:
         """Closes the port."""
         self._serial.close()
+
+    def _open(self) -> serial.Serial:
+        opened = serial.Serial(self._port, self._baud, timeout=0, write_timeout=WRITE_S, exclusive=_EXCLUSIVE)
+        # A chip of FTDI otherwise keeps short answers for 16 ms. Not every port and system knows the mode.
+        with suppress(AttributeError, NotImplementedError, ValueError, OSError):
+            opened.set_low_latency_mode(True)
+        opened.reset_input_buffer()
+        return opened
+
+    def _reopen(self, reason: OSError) -> None:
+        self._serial.close()
+        deadline = time.monotonic() + REOPEN_S
+        while time.monotonic() < deadline:
+            # A port that is just coming or going raises nearly anything, termios.error among it.
+            with suppress(Exception):
+                self._serial = self._open()
+                return
+            time.sleep(RETRY_S)
+        raise OSError(f"serial port {self._port} went away and did not come back in {REOPEN_S:g} s: {reason}")
 
 
 def open_transport(name: str, config: Config | None = None, *, waveform: Path | None = None) -> Transport:

@@ -9,7 +9,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 from tenzo_hw.coefficient import CoefficientState, coefficients
-from tenzo_hw.config import LOSS_WORD, Config
+from tenzo_hw.config import Config
 from tenzo_hw.isa import Coefficient
 from tenzo_hw.layouts import instruction_layout
 from tenzo_hw.timing import coefficient_cycles
@@ -17,7 +17,7 @@ from tenzo_hw.timing import coefficient_cycles
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
 CONFIG = Config.from_words(PARAMETERS["config"])
 STROBES = ("start", "run_start", "rate_write", "rate_step_write", "scale_write")
-LIMIT = (1 << LOSS_WORD) - 1
+LIMIT = (1 << CONFIG.loss_word) - 1
 
 
 def fields(instruction):
@@ -109,7 +109,7 @@ class Machine:
 
 def random_slots():
     """Losses of a step: equal, close together, or anything."""
-    bits = random.choice([0, 1, 4, 12, 20, 47, 48])
+    bits = random.choice([0, 1, 4, 12, 20, CONFIG.loss_word - 1, CONFIG.loss_word])
     base = random.choice([0, random.getrandbits(20), LIMIT])
     return [min(base + random.getrandbits(bits), LIMIT) if bits else base for _ in range(CONFIG.losses)]
 
@@ -135,7 +135,7 @@ async def steps(dut):
     await machine.start()
     # The most queries that there can be come first: the sums and addresses at their widest.
     await machine.write(CoefficientState(rate=random.getrandbits(20)))
-    machine.slots = [random.getrandbits(LOSS_WORD) for _ in range(CONFIG.losses)]
+    machine.slots = [random.getrandbits(CONFIG.loss_word) for _ in range(CONFIG.losses)]
     await machine.coefficient(replace(random_instruction(), queries=CONFIG.losses - 1, two_sided=False), in_full=True)
     for _ in range(PARAMETERS["steps"]):
         action = random.random()
@@ -144,7 +144,7 @@ async def steps(dut):
                 CoefficientState(
                     rate=random.choice([0, 1 << 16, random.getrandbits(32), 0xFFFFFFFF]),
                     rate_step=random.choice([0, 1, random.getrandbits(30)]),
-                    scale=random.choice([0, 1, random.getrandbits(20), random.getrandbits(48), LIMIT]),
+                    scale=random.choice([0, 1, random.getrandbits(20), random.getrandbits(CONFIG.loss_word), LIMIT]),
                 )
             )
         elif action < 0.35:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-from tenzo_hw.config import Config, preset
+from tenzo_hw.config import Config
 from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Activation,
@@ -40,7 +40,7 @@ from tenzo_hw.timing import host_read_latency
 from tenzo_sim.model import MachineModel
 
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
-CONFIG = preset(PARAMETERS["config"])
+CONFIG = Config.from_words(PARAMETERS["config"])
 COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
 INPUTS, HIDDEN, OUTPUTS, GROUPS, QUERIES = 6, 5, 4, 3, 2
 LONGEST_RUN = 100_000

@@ -9,11 +9,12 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-from contractions import packed, random_contract, random_words
+from contractions import packed, packed_deltas, random_contract, random_words
 from tenzo_hw.config import Config
 from tenzo_hw.drain import outcome_layout
 from tenzo_hw.engine import batch_write_layout, model, table_write_layout
 from tenzo_hw.isa import Base, Contract, Level, Operand
+from tenzo_hw.layouts import LEVELS
 from tenzo_hw.nest import outputs, tile_cols, tile_ends
 from tenzo_hw.timing import capture_latency, lane_read_latency, result_latency
 
@@ -22,6 +23,8 @@ BATCH_WRITE, TABLE_WRITE = batch_write_layout(CONFIG), table_write_layout(CONFIG
 OUTCOME = outcome_layout(CONFIG)
 MASK, OUTPUT_MASK = (1 << CONFIG.word) - 1, (1 << CONFIG.output_word) - 1
 LEVEL = Level()
+#: Cycles in which a contraction's deltas are given before it starts.
+LOADING = len(LEVELS)
 #: Lane words of which one part is read while the other is written. Both have words of both banks.
 QUARTER, DEPTH = CONFIG.lane_depth // 4, CONFIG.lane_depth
 REGIONS = [[(QUARTER, DEPTH - QUARTER)], [(0, QUARTER), (DEPTH - QUARTER, DEPTH)]]
@@ -48,8 +51,7 @@ class Engine:
         self.lanes = np.zeros((CONFIG.lanes, CONFIG.lane_depth), np.int64)
         self.batch = random_words(rng, CONFIG.input_word, (2, CONFIG.lanes, CONFIG.batch_depth))
         self.weights = random_words(rng, CONFIG.word, (CONFIG.effective_rows, CONFIG.columns))
-        entries = (CONFIG.tables, 1 << CONFIG.table_bits)
-        self.tables = np.stack([random_words(rng, CONFIG.word + more, entries) for more in (0, 1)], axis=-1)
+        self.tables = random_words(rng, CONFIG.word, (CONFIG.tables, 1 << CONFIG.table_bits, 2))
         shifts = CONFIG.word * np.arange(CONFIG.columns)
         self.packed_weights = [
             sum((word & MASK) << int(shift) for word, shift in zip(row, shifts, strict=True))
@@ -59,7 +61,7 @@ class Engine:
     async def start(self):
         """Starts the clock and fills tables and batch memories as the host does."""
         dut = self.dut
-        for name in ("start", "run_start", "half", "contract", "weights", "batch_write", "table_write"):
+        for name in ("start", "run_start", "half", "contract", "deltas", "weights", "batch_write", "table_write"):
             getattr(dut, name).value = 0
         dut.lane_read__address.value = 0
         dut.rst.value = 1
@@ -125,7 +127,16 @@ class Engine:
             await self.step()
 
     async def contract(self, contract):
-        """Starts a contraction in this cycle; its results in the order of draining, None if it must fail."""
+        """Starts a contraction ``LOADING`` cycles later or when the engine is ready; its results, None if it must fail.
+
+        The results are in the order of draining.
+        """
+        for deltas in packed_deltas(contract):
+            self.dut.deltas.value = deltas
+            await self.step()
+        self.dut.deltas.value = 0
+        while not self.dut.ready.value:
+            await self.step()
         self.check()
         self.dut.contract.value = packed(contract)
         self.dut.start.value = 1
@@ -186,7 +197,7 @@ class Engine:
 
     async def next_start(self, pause=0):
         """The first cycle in which the sequencer could start the next contraction, and some more."""
-        await self.until(self.ready_at + pause)
+        await self.until(self.ready_at + pause - LOADING)
 
     async def finish(self):
         """Everything has come out and the lane memories are the model's."""
@@ -305,7 +316,7 @@ async def result_latency_is_exact(dut):
         await engine.contract(replace(write, a_base=20 + early))
         after, last_row = engine.lanes, engine.ready_at
         assert (before != after).any()
-        await engine.until(last_row + result_latency(CONFIG) - 1 - early)
+        await engine.until(last_row + result_latency(CONFIG) - 1 - early - LOADING)
         # Rows follow one a cycle as columns do: all of them read the new words, or all of them the old ones.
         engine.lanes = before if early else after
         await engine.contract(read)

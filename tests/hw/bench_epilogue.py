@@ -29,14 +29,14 @@ async def results(dut):
 
     tables = np.zeros((CONFIG.tables, 1 << CONFIG.table_bits, 2), np.int64)
     for part, (strobe, bits) in enumerate(
-        ((dut.table_write__value, CONFIG.word), (dut.table_write__slope, CONFIG.word + 1))
+        ((dut.table_write__value, CONFIG.word), (dut.table_write__slope, CONFIG.word))
     ):
         words = random_words(rng, bits, tables.shape[:2])
         tables[..., part] = words
         strobe.value = 1
         for address, word in enumerate(words.reshape(-1).tolist()):
             dut.table_write__address.value = address
-            dut.table_write__data.value = word & (1 << CONFIG.word + 1) - 1
+            dut.table_write__data.value = word & (1 << CONFIG.word) - 1
             await FallingEdge(dut.clk)
         strobe.value = 0
 

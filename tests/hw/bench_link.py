@@ -12,7 +12,6 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly
 from tenzo.packets import Status, encode
 from tenzo_hw.config import Config
-from tenzo_hw.link import write_cycles
 from tenzo_hw.protocol import (
     ANSWER,
     ELEMENT_BYTES,
@@ -20,6 +19,7 @@ from tenzo_hw.protocol import (
     FRAME_ESCAPE,
     FRAME_ESCAPED_END,
     FRAME_ESCAPED_ESCAPE,
+    SESSION_BYTES,
     SPARSE_LARGEST,
     SPARSE_LONGEST,
     WRITABLE,
@@ -31,7 +31,7 @@ from tenzo_hw.protocol import (
     State,
     space_words,
 )
-from tenzo_hw.timing import host_read_latency
+from tenzo_hw.timing import host_read_latency, write_cycles
 from tenzo_sim.endpoint import Endpoint
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
@@ -235,7 +235,8 @@ def request():
             read_request,
             counters_request,
             run_request,
-            *(lambda kind=kind: (kind, b"") for kind in (Kind.HELLO, Kind.STATUS, Kind.COMMIT, Kind.ABORT)),
+            lambda: (Kind.HELLO, random.choice([b"", random.randbytes(SESSION_BYTES)])),
+            *(lambda kind=kind: (kind, b"") for kind in (Kind.STATUS, Kind.COMMIT, Kind.ABORT)),
         ],
         [10, 5, 2, 2, 2, 2, 3, 1],
     )[0]()
@@ -253,6 +254,7 @@ def mislabelled(length):
 
 def requests(count):
     """Frames in order, with repeats, gaps in the numbering, wrong lengths and payloads longer than the buffer."""
+    yield encode(Kind.HELLO, 255)
     sequence = 0
     frame = b""
     for _ in range(count):
@@ -314,6 +316,17 @@ async def damage_is_counted_and_survived(dut, idle, pressure):
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
+@cocotb.parametrize(sequence=[0, 255])
+async def nothing_is_carried_out_before_a_hello(dut, sequence):
+    harness = Harness(dut, 0, 0)
+    await harness.start()
+    kinds = [kind for kind in Kind if kind != Kind.HELLO]
+    frames = [encode(kind, sequence, random.randbytes(7)) for kind in kinds] + [encode(Kind.STATUS, sequence)]
+    await harness.compare(b"".join(frames) + encode(Kind.HELLO, sequence, b"?") + b"".join(frames))
+    assert harness.machine.log == []
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
 async def noise_is_no_packet(dut):
     harness = Harness(dut, 0, 0)
     await harness.start()
@@ -324,10 +337,11 @@ async def noise_is_no_packet(dut):
 
 async def cycles_of_write(harness, sequence, payload):
     """Cycles from the last END of a WRITE to its answer's first byte."""
+    harness.received.clear()
     harness.to_send.extend(encode(Kind.WRITE, sequence, payload))
     while harness.to_send:
         await harness.step()
-    harness.received.clear()
+    assert not harness.received
     cycles = 0
     while not harness.received:
         await harness.step()
@@ -343,6 +357,7 @@ async def cycles_of_write(harness, sequence, payload):
 async def a_write_takes_its_cycles(dut):
     harness = Harness(dut, 0, 0)
     await harness.start()
+    await harness.compare(encode(Kind.HELLO, 255))
     most = CONFIG.packet - 6
     for sequence in range(24):
         if sequence % 2:

@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
-from tenzo_hw.config import LOSS_WORD, Config
+from tenzo_hw.config import Config
 from tenzo_hw.isa import Base, Loss, LossKind
 from tenzo_hw.loss import accumulated, added, losses
 from tenzo_hw.numbers import bounds
@@ -176,7 +176,7 @@ class Accumulator:
     def expect(self, instruction, slot, values):
         """Adds a slot's losses to what it holds, or replaces it."""
         keeps = instruction.accumulate and instruction.target != 0
-        self.slots[slot] = accumulated(self.slots[slot] if keeps else np.int64(0), values)
+        self.slots[slot] = accumulated(CONFIG, self.slots[slot] if keeps else np.int64(0), values)
         self.known.add(int(slot))
 
     async def run(self, instruction, outputs, half, idle=0, base=Base.NONE):
@@ -273,19 +273,19 @@ async def a_slot_saturates(dut):
     await accumulator.start()
     await accumulator.write_targets(0, [LOW] * CONFIG.target_depth)
     per_group = CONFIG.lanes * CONFIG.outputs * (HIGH - LOW) ** 2
-    groups = -(-(1 << LOSS_WORD) // per_group)
+    groups = -(-(1 << CONFIG.loss_word) // per_group)
     for count in (groups, groups - 1):
         instruction = Loss(kind=LossKind.SQUARED_ERROR, outputs=CONFIG.outputs, groups=count)
         values = np.full((2, count, CONFIG.lanes, CONFIG.outputs), HIGH)
         values[1] = LOW + 1
         await accumulator.run(instruction, values, 0)
         await accumulator.drain()
-        assert (accumulator.slots[0] == (1 << LOSS_WORD) - 1) == (count == groups)
+        assert (accumulator.slots[0] == (1 << CONFIG.loss_word) - 1) == (count == groups)
     for _ in range(2):
         more = Loss(kind=LossKind.SQUARED_ERROR, outputs=CONFIG.outputs, groups=1, accumulate=True, target=1)
         await accumulator.run(more, values[:1, :1], 0)
         await accumulator.drain()
-        assert accumulator.slots[0] == (1 << LOSS_WORD) - 1
+        assert accumulator.slots[0] == (1 << CONFIG.loss_word) - 1
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")

@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-from contractions import packed, random_contract
+from contractions import packed, packed_deltas, random_contract
 from tenzo_hw.config import REDUCTION_LEVELS, Config
 from tenzo_hw.isa import Base, Operand
 from tenzo_hw.loop_nest import NEST_LATENCY, row_layout, tile_layout
@@ -88,7 +88,7 @@ class Nest:
         self.makes_differences = False
 
     async def start(self):
-        for name in ("start", "drop", "contract", "run_start"):
+        for name in ("start", "drop", "contract", "deltas", "run_start"):
             getattr(self.dut, name).value = 0
         self.dut.rst.value = 0
         cocotb.start_soon(Clock(self.dut.clk, 10, unit="ns").start())
@@ -131,6 +131,13 @@ class Nest:
         self.dut.run_start.value = 1
         await self.step()
         self.pace = 0
+
+    async def load(self, contract):
+        """Gives the deltas of the next contraction, while the one before goes on."""
+        for deltas in packed_deltas(contract):
+            self.dut.deltas.value = deltas
+            await self.step()
+        self.dut.deltas.value = 0
 
     async def contract(self, contract):
         """Starts a contraction in this cycle, which must be ready. Gives whether it will fail."""
@@ -178,11 +185,12 @@ async def rows_and_tiles(dut):
             ends = [CONFIG.effective_rows, CONFIG.lane_depth, CONFIG.lane_bank]
             fixed = {base: int(rng.choice([0, 0x10000 - 3, *(end - 3 for end in ends)]))}
         contract = replace(random_contract(rng, CONFIG), **fixed)
-        failed = await nest.contract(contract)
-        refused += failed
+        await nest.load(contract)
         pause = int(rng.choice([0, 0, 0, rng.integers(1, 60)]))
         while nest.cycle < nest.ready_at + pause:
             await nest.step()
+        failed = await nest.contract(contract)
+        refused += failed
         # After a fault the next contraction starts only when all is drained.
         while failed and (nest.faults or not dut.drained.value):
             await nest.step()

@@ -35,7 +35,7 @@ from tenzo_hw.isa import (
     Wait,
     encode,
 )
-from tenzo_hw.layouts import instruction_layout
+from tenzo_hw.layouts import STREAMS, deltas_layout, instruction_layout
 from tenzo_hw.protocol import Fault, State
 from tenzo_hw.sequencer import PROGRAM_READ_LATENCY, Issue, Refused, model
 from tenzo_hw.timing import ISSUE_OVERHEAD
@@ -162,8 +162,10 @@ def wrong_fields(rng: random.Random, config: Config, instruction: Instruction) -
     match instruction:
         case Contract(levels=levels, cols=cols, operand=operand):
             level = rng.randrange(len(levels))
-            empty = (*levels[:level], replace(levels[level], count=0), *levels[level + 1 :])
-            changes = [{"levels": empty}, {"cols": config.columns + 1}, {"last_cols": 0}, {"last_cols": cols + 1}]
+            counts = (0, 1 << config.count_bits)
+            wrong = [(*levels[:level], replace(levels[level], count=count), *levels[level + 1 :]) for count in counts]
+            changes = [{"levels": changed} for changed in wrong]
+            changes += [{"cols": config.columns + 1}, {"last_cols": 0}, {"last_cols": cols + 1}]
             changes += [{"activation": Activation.TABLE0 + config.tables}, {"activation": 7}, {"base": 3}]
             if operand == Operand.DIFFERENCE:  # the strides of its environments go with no other
                 changes += [{"from_batch": True}, {"bias": True}]
@@ -295,6 +297,7 @@ class Bench:
         await FallingEdge(top.clk)
         top.run.value = 0
         events: list[tuple] = []
+        deltas: dict[str, int] = {}
         self.inputs.clear()
         while int(top.state.value) == State.RUNNING:
             cycle = len(self.inputs)
@@ -309,9 +312,14 @@ class Bench:
             top.engine_fault_earlier.value = earlier
             # Outputs of this cycle, from the inputs just set, are stable half a cycle later: before the clock edge.
             await ReadOnly()
+            given = deltas_layout().from_bits(int(top.deltas.value))
+            for bit, stream in enumerate(STREAMS):
+                if given.write >> bit & 1:
+                    deltas[f"{stream}{given.level}"] = given[stream]
             for name in UNITS.values():
                 if int(getattr(top, f"{name}_start").value):
                     events.append((cycle, name, int(getattr(top, name).value)))
+                    events += [(cycle, "deltas", deltas.copy())] if name == "contract" else []
             if int(top.take.value):
                 events.append((cycle, "take", 0))
             await FallingEdge(top.clk)
@@ -347,6 +355,11 @@ def reference(config: Config, issues: list[Issue], inputs: list[dict[str, int]])
         for kind, unit in UNITS.items():
             if isinstance(instruction, kind):
                 events.append((cycle, unit, packed(instruction)))
+        if isinstance(instruction, Contract):
+            names = {name for name, _ in instruction_layout(Contract)}
+            deltas = {name: value for name, value in instruction._values().items() if name not in names}
+            del deltas["wait"]
+            events.append((cycle, "deltas", deltas))
         if isinstance(instruction, Batch):
             events.append((cycle, "take", 0))
     return events, cycle, waits
@@ -380,7 +393,7 @@ async def programs(top) -> None:
         words = words[: config.program_depth]
         words += [0] * (config.program_depth - len(words))
         repeat = rng.choice((0, 1, 2, 3))
-        pc = rng.choice((0, 0, 0, rng.choice(starts), config.program_depth - 1, 0xFFFF))
+        pc = rng.choice((0, 0, 0, rng.choice(starts), config.program_depth - 1, 2 * config.program_depth - 1))
         await bench.load(words)
         issues, refused = expected(config, words, pc, repeat)
         if refused is not None and refused.fault == Fault.ABORTED:

@@ -101,7 +101,10 @@ class Machine:
             if sweep.save >> slot & 1:
                 self.slots[slot] = state
         row_signs, self.generator = signs(state, sweep.count, CONFIG.columns)
-        self.started, self.busy_until = self.cycle, self.cycle + sweep.count + sweep_latency(CONFIG)
+        self.started, self.busy_until = (
+            self.cycle,
+            self.cycle + sweep.count * CONFIG.sweep_turns + sweep_latency(CONFIG),
+        )
         effective = self.effective
         if sweep.kind == SweepKind.PERTURB:
             self.writing_half = sweep.half
@@ -124,7 +127,8 @@ class Machine:
         inputs = {"sweep_sweep": fields(sweep), "sweep_start": 1}
         while True:
             await self.tick(**inputs)
-            if steps:
+            # The first row's coefficient is passed at once, the next one's with the first row's last turn.
+            if steps and (self.cycle - self.started - 1) % CONFIG.sweep_turns == 0:
                 self.index, steps = (self.index + 1) % CONFIG.losses, steps - 1
             # Only the start cycle counts: what the sequencer shows afterwards is another instruction.
             inputs = {"sweep_sweep": random.getrandbits(len(self.dut.sweep_sweep))}

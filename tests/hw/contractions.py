@@ -5,18 +5,26 @@ from dataclasses import replace
 import numpy as np
 from tenzo_hw.config import REDUCTION_LEVELS
 from tenzo_hw.isa import Activation, Base, Contract, Level, Operand
+from tenzo_hw.layouts import LEVELS, STREAMS, deltas_layout, instruction_layout
 from tenzo_hw.nest import output_reach, reach
 
 
 def packed(contract):
     """The instruction as the bits of ``instruction_layout(Contract)``; its bases need no registers."""
-    word = position = 0
     values = contract._values()
-    for name, bits in Contract.FIELDS.items():
-        if name != "wait":
-            word |= (values[name] & (1 << bits.width) - 1) << position
-            position += bits.width
-    return word
+    return (
+        instruction_layout(Contract).const({name: values[name] for name, _ in instruction_layout(Contract)}).as_bits()
+    )
+
+
+def packed_deltas(contract):
+    """The deltas of its levels, as the bits of ``deltas_layout``."""
+    values = contract._values()
+    for level in LEVELS:
+        given = {stream: values.get(f"{stream}{level}") for stream in STREAMS}
+        write = sum(1 << bit for bit, value in enumerate(given.values()) if value is not None)
+        words = {stream: value or 0 for stream, value in given.items()}
+        yield deltas_layout().const({"level": level, "write": write} | words).as_bits()
 
 
 def _based(rng, span, low, high):

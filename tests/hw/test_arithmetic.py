@@ -32,3 +32,22 @@ def test_gateware_is_the_rule(seed):
     simulator = Simulator(m)
     simulator.add_testbench(bench)
     simulator.run()
+
+
+@pytest.mark.parametrize(("a_bits", "b_bits"), [(8, 8), (9, 5), (1, 7), (6, 1)])
+def test_small_product(a_bits, b_bits):
+    rng = random.Random(a_bits)
+    m = Module()
+    a, b, product = Signal(a_bits), Signal(b_bits), Signal(a_bits + b_bits)
+    m.d.comb += product.eq(arithmetic.small_product(a, b))
+    largest = (1 << a_bits) - 1, (1 << b_bits) - 1
+
+    async def bench(ctx):
+        for given in [(0, 0), largest, *((rng.randint(0, largest[0]), rng.randint(0, largest[1])) for _ in range(200))]:
+            ctx.set(a, given[0])
+            ctx.set(b, given[1])
+            assert ctx.get(product) == given[0] * given[1]
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()

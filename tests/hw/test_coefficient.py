@@ -2,7 +2,7 @@
 
 import pytest
 from tenzo_hw.coefficient import CoefficientState, CoefficientUnit, coefficients
-from tenzo_hw.config import LOSS_WORD, preset
+from tenzo_hw.config import preset
 from tenzo_hw.isa import Coefficient
 from tenzo_sim.bench import run_bench
 
@@ -36,7 +36,7 @@ def test_no_difference_gives_no_coefficient():
 
 
 def test_fixed_shift_leaves_the_scale_and_everything_saturates():
-    full = (1 << LOSS_WORD) - 1
+    full = (1 << TINY.loss_word) - 1
     state = CoefficientState(rate=(1 << 32) - 1, rate_step=(1 << 32) - 1, scale=77)
     instruction = Coefficient(queries=2, normalise=False, shift=0, clip=(1 << 16) - 1)
     values, after, loss = coefficients(TINY.replace(momentum_word=16), instruction, [full, 0, 0, full], state)
@@ -52,6 +52,7 @@ def test_fixed_shift_leaves_the_scale_and_everything_saturates():
         ({"losses": 32}, 300),
         ({"momentum_word": 16, "losses": 4, "history": 4}, 300),
         ({"momentum_word": 32, "losses": 128}, 300),
+        ({"loss_word": 32, "losses": 16}, 300),
         ({"losses": 1 << 13}, 1),
     ],
     ids=str,

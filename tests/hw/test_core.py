@@ -12,4 +12,5 @@ from tenzo_sim.bench import run_bench
 
 @pytest.mark.parametrize("seed", [1])
 def test_core(tmp_path: Path, seed: int) -> None:
-    run_bench(Core(preset("tiny")), "bench_core", tmp_path, parameters={"config": "tiny", "seed": seed}, seed=seed)
+    config = preset("tiny")
+    run_bench(Core(config), "bench_core", tmp_path, parameters={"config": config.words(), "seed": seed}, seed=seed)

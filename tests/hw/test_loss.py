@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from tenzo_hw.config import LOSS_FRACTION, LOSS_WORD, preset
+from tenzo_hw.config import LOSS_FRACTION, preset
 from tenzo_hw.isa import Loss, LossKind
 from tenzo_hw.loss import LossAccumulator, accumulated, added, cross_entropy, losses, slot
 from tenzo_hw.sample_loss import LOG2_E
 from tenzo_sim.bench import run_bench
+
+TINY = preset("tiny")
 
 
 def reference(outputs, labels, fraction):
@@ -54,24 +56,25 @@ def test_squared_error_and_saturation():
     values, correct = losses(Loss(kind=LossKind.SQUARED_ERROR, outputs=2, groups=1), outputs, targets)
     assert values.tolist() == [25, 1]
     assert correct == 0
-    assert slot(values) == 26
-    assert slot(np.array([1 << 47, 1 << 47])) == (1 << LOSS_WORD) - 1
+    assert slot(TINY, values) == 26
+    assert slot(TINY, np.array([1 << 47, 1 << 47])) == (1 << TINY.loss_word) - 1
 
 
 @pytest.mark.parametrize("count", [1, 10, 1 << 18])
 def test_slots_are_exact_sums(count):
     rng = np.random.default_rng(count)
     values = rng.integers(0, 1 << rng.integers(1, 56, size=(60, 1)), size=(60, count))
-    held = rng.integers(0, 1 << LOSS_WORD, size=60)
+    held = rng.integers(0, 1 << TINY.loss_word, size=60)
     exact = [
-        min(sum(row) + start, (1 << LOSS_WORD) - 1) for row, start in zip(values.tolist(), held.tolist(), strict=True)
+        min(sum(row) + start, (1 << TINY.loss_word) - 1)
+        for row, start in zip(values.tolist(), held.tolist(), strict=True)
     ]
-    assert accumulated(held, values).tolist() == exact
-    assert slot(values[0]) == min(sum(values[0].tolist()), (1 << LOSS_WORD) - 1)
+    assert accumulated(TINY, held, values).tolist() == exact
+    assert slot(TINY, values[0]) == min(sum(values[0].tolist()), (1 << TINY.loss_word) - 1)
 
 
 def test_differences_are_added_to_the_base():
-    config = preset("tiny").replace(output_word=10)
+    config = TINY.replace(output_word=10)
     base = np.array([[500, -500], [0, 7]])
     outputs = added(config, base, np.array([[[11, 12], [1, -1]], [[12, -13], [-512, 511]]]))
     assert outputs.tolist() == [[[511, -488], [1, 6]], [[511, -512], [-512, 511]]]
@@ -86,9 +89,10 @@ def test_differences_are_added_to_the_base():
         {"lanes": 10, "outputs": 16, "loss_pipes": 1},
         {"lanes": 10, "outputs": 16, "loss_pipes": 5},
         {"output_word": 24, "lanes": 6, "outputs": 8, "loss_pipes": 6},
+        {"loss_word": 32, "lanes": 1, "outputs": 16},
     ],
     ids=str,
 )
 def test_accumulator(changes, seed, tmp_path):
-    config = preset("tiny").replace(**{"losses": 32} | changes)
+    config = TINY.replace(**{"losses": 32} | changes)
     run_bench(LossAccumulator(config), "bench_loss", tmp_path, parameters={"config": config.words()}, seed=seed)

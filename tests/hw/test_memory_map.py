@@ -17,8 +17,7 @@ NAMES = {
     "bank": "lane",
     "batch": "batch, 2 halves",
     "targets": "target, 2 halves, in every loss pipe",
-    "values": "table value",
-    "slopes": "table slope",
+    "tables": "table values and slopes",
     "words": "outputs, 2 groups",
     "base": "base of differences",
     "slots": "loss slots",
@@ -26,14 +25,18 @@ NAMES = {
     "history": "history",
     "payloads": "packets, 2 slots",
 }
-#: Constants, queues and single words inside of blocks.
-INSIDE = {"hello", "exp2", "log2", "ring", "best"}
+#: Constants, queues, single words and the loops at hand, inside of blocks.
+INSIDE = {"hello", "exp2", "log2", "ring", "best", "outer", "deltas"}
 
 
 def test_map_is_what_the_gateware_has() -> None:
     config = preset("tiny")
     bits: Counter[str] = Counter()
-    for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", rtlil.convert(Machine(config))):
-        bits[re.sub(r"^(words|best|bank)\d+$", r"\1", name)] += int(width) * int(size)
+    text = rtlil.convert(Machine(config))
+    for module, content in re.findall(r"^module \\(\S+)$(.*?)^end$", text, re.MULTILINE | re.DOTALL):
+        for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", content):
+            # A block RAM is a block of its own, and known by its name.
+            name = module.split(".")[-1] if name == "ram" else name
+            bits[re.sub(r"^(words|best|bank|deltas)_?[awob\d]+$", r"\1", name)] += int(width) * int(size)
     assert bits.keys() == NAMES.keys() | INSIDE
     assert {NAMES[name]: bits[name] for name in NAMES} == {memory.name: memory.bits for memory in memory_map(config)}

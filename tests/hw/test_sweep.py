@@ -105,6 +105,8 @@ CONFIGS = [
     {"columns": 5, "word": 18, "output_word": 18, "master_word": 32, "weight_rows": 16},
     {"columns": 1, "word": 16, "master_word": 20, "momentum_word": 16, "weight_rows": 16, "losses": 4},
     {"columns": 4, "word": 8, "input_word": 8, "master_word": 12, "momentum_word": 32, "weight_rows": 64},
+    {"columns": 6, "sweep_turns": 3, "weight_rows": 32},
+    {"columns": 4, "sweep_turns": 4, "weight_rows": 16},
 ]
 
 

@@ -146,6 +146,30 @@ def test_refused(program, message):
         check([*program, *end], CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        (DIFFERENCE, "the operand DIFFERENCE needs a machine with incremental=1"),
+        (changed(operand=Operand.STEP), "the operand STEP needs a machine with incremental=1"),
+        (KEEP, "base KEEP needs a machine with incremental=1"),
+        (GATHER, "a Gather needs a machine with incremental=1"),
+    ],
+)
+def test_what_a_machine_leaves_out_is_refused(instruction, message):
+    check([ONE_GROUP, instruction, Halt()], CONFIG)
+    with pytest.raises(ValueError, match=message):
+        check([ONE_GROUP, instruction, Halt()], CONFIG.replace(incremental=0))
+
+
+def test_a_level_turns_at_most_as_often_as_the_deepest_memory_has_words():
+    def turning(count):
+        return changed(levels=(Level(), Level(), Level(count), *[Level()] * 3))
+
+    check([turning(1023), Halt()], CONFIG)
+    with pytest.raises(ValueError, match="level 2 has a count of 1024; 1 to 1023 are allowed"):
+        check([turning(1024), Halt()], CONFIG)
+
+
 def test_what_fits_exactly_is_accepted():
     last = changed(a_base=224, w_base=504, o_base=248, to_loss=True, bias=True, b_base=511)
     sweep = Sweep(kind=SweepKind.PERTURB, row=100, count=28)

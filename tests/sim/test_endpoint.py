@@ -60,11 +60,14 @@ class Machine:
 
 
 class Host:
-    """Sends packets in order and gives the answers' payloads."""
+    """Sends packets in order and gives the answers' payloads; the first one is a HELLO, unless it is not to be."""
 
-    def __init__(self):
+    def __init__(self, greet=True):
         self.machine = Machine()
         self.endpoint = Endpoint(self.machine)
+        self.sequence = -2
+        if greet:
+            self.send(Kind.HELLO)
         self.sequence = -1
 
     def send(self, kind, payload=b"", sequence=None):
@@ -135,7 +138,17 @@ def test_a_status_keeps_its_fields():
 def test_hello_tells_the_configuration():
     payload = Host().send(Kind.HELLO)
     words = CONFIG.words()
-    assert payload == struct.pack(f"<BIHH{len(words)}I", Answer.OK, MAGIC, VERSION, len(words), *words)
+    assert payload == struct.pack(f"<BIHH{len(words)}II", Answer.OK, MAGIC, VERSION, len(words), *words, 0)
+
+
+def test_hello_remembers_the_session():
+    host = Host()
+    assert host.send(Kind.HELLO, b"\xfe\xca")[-4:] == b"\xfe\xca\0\0"
+    assert host.send(Kind.HELLO)[-4:] == b"\xfe\xca\0\0"
+    for payload in (b"\1", b"\1\2\3", b"\1\2\3\4"):
+        assert host.send(Kind.HELLO, payload) == bytes([Answer.BAD_LENGTH])
+    assert host.send(Kind.HELLO)[-4:] == b"\xfe\xca\0\0"
+    assert Host().send(Kind.HELLO)[-4:] == bytes(4)
 
 
 def test_elements_are_extended():
@@ -224,13 +237,23 @@ def test_a_repeat_is_carried_out_once():
     assert host.machine.calls == ["commit"]
     for kind, payload in ((Kind.READ, read(Space.LANE, 0, 1)), (Kind.STATUS, b""), (Kind.HELLO, b"")):
         assert host.send(kind, payload) == host.send(kind, payload, host.sequence)
-    assert host.counters() == (10, 0, 4)
+    assert host.counters() == (11, 0, 4)
 
 
-def test_before_anything_there_is_nothing_to_repeat():
-    host = Host()
-    assert host.send(Kind.COMMIT, sequence=255) == bytes([Answer.OUT_OF_ORDER])
+@pytest.mark.parametrize("sequence", [0, 255])
+@pytest.mark.parametrize(
+    ("kind", "payload"), [(Kind.COMMIT, b""), (Kind.STATUS, b""), (Kind.READ, read(Space.LANE, 0, 1))]
+)
+def test_before_a_hello_nothing_is_carried_out(kind, payload, sequence):
+    host = Host(greet=False)
+    assert host.send(kind, payload, sequence) == bytes([Answer.OUT_OF_ORDER])
+    # A HELLO that is refused is none.
+    assert host.send(Kind.HELLO, b"?", (sequence - 1) % 256) == bytes([Answer.BAD_LENGTH])
+    for _ in range(2):
+        assert host.send(kind, payload, sequence) == bytes([Answer.OUT_OF_ORDER])
     assert host.machine.calls == []
+    host.send(Kind.HELLO, b"", (sequence - 1) % 256)
+    assert host.send(kind, payload, sequence)[0] == Answer.OK
 
 
 def test_hello_says_where_the_numbering_goes_on():
@@ -246,7 +269,7 @@ def test_counters_count_in_order_and_can_be_set():
     host = Host()
     host.endpoint.receive(b"\xc0nonsense\xc0\xc0\xc0" + encode(Kind.STATUS, 0) + b"more\xc0")
     host.sequence = 0
-    assert host.counters() == (2, 2, 0)
+    assert host.counters() == (3, 2, 0)
     setting = write(Space.REGISTER, Element.S32, Register.FRAMES, struct.pack("<3i", -1, 0, 70000))
     assert host.send(Kind.WRITE, setting) == bytes([Answer.OK])
     assert host.counters() == (0, 0, 70000 % (1 << 16))

@@ -31,7 +31,7 @@ class Reference:
     def add(self, slot, values):
         keeps = self.setup.accumulate and self.setup.target
         held = self.memories.slots[slot] if keeps else np.int64(0)
-        self.memories.slots[slot] = accumulated(held, values)
+        self.memories.slots[slot] = accumulated(self.config, held, values)
 
     def capture(self, base, outcomes, addresses, half):
         outputs = self.setup.outputs

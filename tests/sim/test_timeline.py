@@ -38,7 +38,7 @@ from tenzo_sim.programs import random_contract, random_program
 
 CONFIG = preset("tiny")
 #: With few results a lane a loss is read before the next one comes; with many lanes contractions wait for a buffer.
-CONFIGS = [CONFIG, CONFIG.replace(lanes=16, columns=8, loss_pipes=4)]
+CONFIGS = [CONFIG, CONFIG.replace(lanes=16, columns=8, sweep_turns=4, loss_pipes=4)]
 #: Outputs of a group of differences.
 OUTPUTS = 4
 
@@ -164,7 +164,7 @@ def step_by_step(program, config, repeat):
             engine.start(cycle, instruction)
             loss.reserved += instruction.to_loss and instruction.base != Base.ADD
         elif isinstance(instruction, Sweep):
-            sweep_done = cycle + instruction.count + sweep_latency(config)
+            sweep_done = cycle + instruction.count * config.sweep_turns + sweep_latency(config)
         elif isinstance(instruction, Coefficient):
             coefficient_done = cycle + coefficient_cycles(config, instruction.queries)
         elif isinstance(instruction, Loss):

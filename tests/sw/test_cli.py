@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tenzo import cli, report
+from tenzo.benchmarks import SMALL
 from tenzo.checkpoint import Checkpoint
+from tenzo.recipe import Recipe
 from typer.testing import CliRunner
 
 RECIPE = """
@@ -194,9 +196,41 @@ def test_bench_leaves_its_result() -> None:
         Path(f"{name}.toml").write_text(RECIPE)
     tenzo("bench", "digits", "--recipes", ".")
     assert len(document("runs/bench/digits.json")["accuracy"]["each"]) == 3
+    for name in SMALL:
+        Path(f"digits-{name}.toml").write_text(RECIPE.replace("steps = 40", "steps = 2"))
+    tenzo("bench", "small", "--recipes", ".")
+    machines = document("runs/bench/small.json")["machines"]
+    assert {name: len(result["accuracy"]["each"]) for name, result in machines.items()} == dict.fromkeys(SMALL, 3)
     tenzo("bench", "utilisation", "--recipes", ".")
     step = document("runs/bench/utilisation.json")["digits"]["step"]
     assert step["cycles"] == step["estimated_cycles"]
+
+
+def test_bench_renews_a_part_of_its_result() -> None:
+    names = ("mnist", "mnist-fast", "mnist-9bit", "mnist-rge")
+    for name in names:
+        larger = RECIPE.replace("tiny", "small").replace("batch = 4", "batch = 16").replace("steps = 40", "steps = 2")
+        Path(f"{name}.toml").write_text(larger)
+    cycles = Recipe.load(Path("mnist.toml")).trainer().estimate(2)
+    trained = {"steps": 2, "accuracy": {"seeds": [1.0], "mean": 1.0, "std": 0.0}, "macs": {"step": 5, "total": 10}}
+    trained["cycles"] = {"step": cycles // 2, "total": cycles}
+    floats = {"trained": {"floats": trained | {"macs": 1}}, "seconds_a_step": {"here": 1.0}}
+    values = {"command": "before", "trained": dict.fromkeys(names, trained), "floats": floats}
+    result = Path("runs/bench/mnist.json")
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps(values))
+    renew = ("bench", "mnist", "--recipes", ".", "--only")
+    assert "no recipe 'mnist-7bit'" in tenzo(*renew, "mnist-7bit", code=2)
+    tenzo(*renew, "mnist-9bit")
+    renewed = document(str(result))
+    assert len(renewed["trained"]["mnist-9bit"]["accuracy"]["seeds"]) == 3
+    assert renewed["trained"]["mnist-fast"] == trained
+    assert (renewed["command"], renewed["floats"]) == ("before", floats)
+    assert renewed["renewed"]["mnist-9bit"]["command"] == "tenzo bench mnist --device model --only mnist-9bit"
+    # What is kept must be of the machine of today.
+    trained["cycles"]["total"] += 1
+    result.write_text(json.dumps(values))
+    assert f"says {cycles + 1:,} cycles of mnist" in tenzo(*renew, "mnist-9bit", code=2)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +250,9 @@ def test_bench_leaves_its_result() -> None:
         (("trace", "small.toml", "--waveform", "wave.vcd"), "no waveform"),
         (("info", "huge"), "no preset 'huge'"),
         (("bench", "beauty"), "no benchmark 'beauty'"),
+        (("bench", "digits", "--only", "mnist"), "digits is measured as a whole"),
+        (("bench", "mnist", "--only", "mnist"), "measure everything first"),
+        (("bench", "mnist", "--only", "mnist", "--quick"), "leave --quick out"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], message: str) -> None:

@@ -9,16 +9,30 @@ from tenzo import packets
 from tenzo.device import Device
 from tenzo.errors import DeviceLost, RequestRefused, WrongDevice
 from tenzo_hw.config import Config, preset
-from tenzo_hw.protocol import ANSWER, MAGIC, RECEIVER_SLOTS, VERSION, Answer, Kind, Space
+from tenzo_hw.protocol import (
+    ANSWER,
+    BIT_CYCLES,
+    BYTE_CYCLES,
+    FRAME_END,
+    MAGIC,
+    RECEIVER_SLOTS,
+    VERSION,
+    Answer,
+    Element,
+    Kind,
+    Space,
+)
+from tenzo_hw.timing import write_cycles
 
 TINY = preset("tiny")
 
 
 class Scripted:
-    """A device that answers with what ``answer(kind, payload)`` returns; None is silence."""
+    """A device that answers with what ``answer(kind, payload)`` returns and, to HELLO, the session; None is silence."""
 
     def __init__(self, answer: Callable[[int, bytes], bytes | None]) -> None:
         self.answer = answer
+        self.session = b"\0\0"
         self.decoder = packets.Decoder()
         self.pending = b""
         self.kinds: list[int] = []
@@ -27,6 +41,9 @@ class Scripted:
         for packet in self.decoder.feed(data):
             self.kinds.append(packet.kind)
             payload = self.answer(packet.kind, packet.payload)
+            if packet.kind == Kind.HELLO and payload is not None:
+                self.session = packet.payload or self.session
+                payload += self.session + b"\0\0"
             if payload is not None:
                 self.pending += packets.encode(packet.kind | ANSWER, packet.sequence, payload)
 
@@ -144,3 +161,51 @@ def test_bytes_that_are_no_answer_are_passed_over() -> None:
     transport = Scripted(lambda kind, payload: hello())
     transport.pending = b"noise" + packets.encode(Kind.STATUS | ANSWER, 1, b"\x00") + b"\xc0\xdb"
     assert Device(transport).config == TINY
+
+
+class Recorded(Scripted):
+    """A device that carries everything out, and the bytes that it was sent, packet by packet."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda kind, payload: hello() if kind == Kind.HELLO else bytes([Answer.OK]))
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+        super().write(data)
+
+
+#: Cycles of an answer to a WRITE: eleven bytes and five more where sequence number and CRC are stuffed.
+ANSWER_CYCLES = (11 + 5) * (10 * BIT_CYCLES + 1)
+
+
+def assert_paced(sent: list[bytes]) -> int:
+    """Each WRITE is complete no sooner than the one before is answered. The ENDs that this took, no one too many."""
+    fill = bytes([FRAME_END])
+    filled = busy = 0
+    for data in sent:
+        frame = fill + data.lstrip(fill)
+        (packet,) = packets.Decoder().feed(frame)
+        assert len(data) * BYTE_CYCLES >= busy
+        if len(data) > len(frame):
+            assert (len(data) - 1) * BYTE_CYCLES < busy
+        filled += len(data) - len(frame)
+        element, code = Element(packet.payload[1]), packet.payload[6:]
+        busy = write_cycles(element, len(code), sum(max(byte - 127, 1) for byte in code)) + ANSWER_CYCLES
+    return filled
+
+
+def test_a_write_is_complete_no_sooner_than_the_one_before_is_answered() -> None:
+    transport = Recorded()
+    device = Device(transport)
+    random = np.random.default_rng(3)
+    for zeros in (1, 0.9, 0.5, 0):
+        for words in (256, 200, 1, 129, 2):
+            transport.sent.clear()
+            device.write(Space.MASTER, 0, random.integers(-(1 << 20), 1 << 20, words) * (random.random(words) >= zeros))
+            assert_paced(transport.sent)
+    transport.sent.clear()
+    header = struct.pack("<BBI", Space.BATCH, Element.SPARSE, 0)
+    payloads = [header + random.choice([b"\xff", b"\x81", b"\1" * 60]) for _ in range(50)]
+    device._connection.exchange(Kind.WRITE, payloads)
+    assert assert_paced(transport.sent) > 50

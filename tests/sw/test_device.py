@@ -144,7 +144,7 @@ def test_sparse_words_arrive(device: Device, memories: Memories, seed: int, zero
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batch_of_handwriting_shrinks(seed: int) -> None:
-    config = preset("ulx3s_85f")
+    config = preset("engine_16x8")
     memories = Memories(config)
     wire = Wire(memories)
     device = Device(wire)

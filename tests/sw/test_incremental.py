@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,18 +20,28 @@ MU = 2**-4
 
 
 def losses(
-    network: Network, config: Config, estimator: str, *, batch: int = 8, formats: Formats | None = None, mu: float = MU
+    network: Network,
+    config: Config,
+    estimator: str,
+    *,
+    batch: int = 8,
+    formats: Formats | None = None,
+    mu: float = MU,
+    stretch: int = 0,
+    positive: bool = False,
 ) -> tuple[np.ndarray, Trainer, ModelTransport]:
-    """Slots after one step on random samples, and the machine."""
+    """Slots after one step on random samples, and the machine. ``positive``: of weights not below 0, inputs 0 or 1."""
     random = np.random.default_rng(3)
     x = random.uniform(0, 1, (batch, network.inputs))
+    x = x.round() if positive else x
     y = random.integers(0, network.outputs, batch)
     targets = y if network.loss == "cross_entropy" else random.normal(size=(batch, network.outputs))
     transport = ModelTransport(config)
     with Device(transport, expected=config) as device:
-        settings = Settings(estimator=estimator, mu=mu, rate=0.01, normalise=False)
+        settings = Settings(estimator=estimator, mu=mu, stretch=stretch, rate=0.01, normalise=False)
         trainer = Trainer(network, config, settings, formats, device, batch=batch, steps=4, seed=5)
-        trainer.start()
+        weights = network.initial_weights(5)
+        trainer.start({name: np.abs(value) for name, value in weights.items()} if positive else weights)
         trainer.train(x, targets, until=1)
         return device.read_losses(network.parameters + 1), trainer, transport
 
@@ -87,15 +98,15 @@ def exact_formats(network: Network) -> Formats:
     return Formats(inputs=inputs, weights=weights, layers=tuple(layers), loss=fraction, dense=2 * weights)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        Network([TT([2, 3], [3, 4], 2), ReLU(), TT([3, 4], [2, 3], 2)]),
-        Network([Dense(6, 8), ReLU(), Dense(8, 3)]),
-        Network([TT([4, 2], [2, 4], 3), ReLU(), Dense(8, 7)]),
-    ],
-    ids=["two cores", "dense", "dense output"],
-)
+#: Of layers of one or two cores: fraction bits that add up stay within a word.
+EXACT = {
+    "two cores": Network([TT([2, 3], [3, 4], 2), ReLU(), TT([3, 4], [2, 3], 2)]),
+    "dense": Network([Dense(6, 8), ReLU(), Dense(8, 3)]),
+    "dense output": Network([TT([4, 2], [2, 4], 3), ReLU(), Dense(8, 7)]),
+}
+
+
+@pytest.mark.parametrize("network", EXACT.values(), ids=EXACT)
 def test_without_rounding_the_differences_are_the_same_words(network: Network) -> None:
     config = SMALL.replace(word=18, output_word=24)
     formats = exact_formats(network)
@@ -104,6 +115,28 @@ def test_without_rounding_the_differences_are_the_same_words(network: Network) -
     incremental, _, _ = losses(network, config, "incremental-cge", formats=formats, mu=mu)
     assert len(np.unique(plain)) > network.parameters // 4
     assert plain.tolist() == incremental.tolist()
+
+
+@pytest.mark.parametrize("network", EXACT.values(), ids=EXACT)
+def test_a_stretched_move_gives_the_same_words_where_no_relu_changes_sides(network: Network) -> None:
+    """No weight is below 0, so pre-activations are not. Inputs of whole numbers leave two bits that mu can take."""
+    formats = exact_formats(network)
+    mu = 2.0**-formats.weights / 4
+    config = SMALL.replace(word=18, output_word=24)
+    how: dict[str, Any] = {"formats": formats, "mu": mu, "positive": True}
+    plain, _, _ = losses(network, config, "incremental-cge", **how)
+    stretched, _, _ = losses(network, config, "incremental-cge", **how, stretch=2)
+    assert len(np.unique(plain)) > network.parameters // 4
+    assert plain.tolist() == stretched.tolist()
+
+
+def test_short_words_hold_the_moves_of_a_small_mu_when_stretched() -> None:
+    network, mu = NETWORKS["three cores"], 2**-6
+    exact, _, _ = losses(network, SMALL.replace(word=18), "cge", mu=mu)
+    narrow, _, _ = losses(network, SMALL.replace(word=9, input_word=9), "incremental-cge", mu=mu, stretch=4)
+    assert np.corrcoef(exact[1:] - exact[0], narrow[1:] - narrow[0])[0, 1] > 0.95
+    with pytest.raises(ValueError, match="their 4 fraction bits take 2\\*\\*-4 to"):
+        losses(network, SMALL.replace(word=9, input_word=9), "incremental-cge", mu=mu)
 
 
 def words_of(orientation: Orientation, effective: np.ndarray) -> np.ndarray:
@@ -181,6 +214,7 @@ def test_a_walk_without_even_steps_is_refused() -> None:
         (Network([Dense(4, 4), Tanh(), Dense(4, 2)]), SMALL, "need a ReLU between"),
         (Network([Dense(4, 4), ReLU(), Dense(4, 2), ReLU()]), SMALL, "outputs without a function"),
         (NETWORKS["three cores"], SMALL.replace(lane_depth=32), "lower bank|words of a lane|do not fit"),
+        (NETWORKS["three cores"], SMALL.replace(incremental=0), "need a machine with incremental=1"),
         (NETWORKS["three cores"], SMALL.replace(losses=64), "losses a step are needed, the machine has 64"),
         (
             WIDE,
@@ -198,7 +232,7 @@ def test_the_papers_network_takes_a_thousandth_of_plain_steps() -> None:
     """Exact figures of a step of 64 samples: any change of planner or machine shows here."""
     network = Network([TT([7, 4, 4, 7], [8, 4, 4, 8], 6), ReLU(), TT([8, 4, 4, 8], [1, 5, 2, 1], 6)])
     settings = Settings(estimator="incremental-cge", mu=2**-6, rate=0.2, normalise=False)
-    trainer = Trainer(network, preset("ulx3s_85f_10"), settings, batch=64, steps=10)
+    trainer = Trainer(network, preset("engine_16x10"), settings, batch=64, steps=10)
     forward = trainer.plan.forward_cycles
     assert trainer.step_utilisation >= 0.85
     assert trainer.step_cycles < 32 * forward

@@ -133,14 +133,14 @@ def test_quantising() -> None:
 def test_default_formats_are_those_of_the_recipes() -> None:
     nine = Formats.default(MIXED, preset("tiny"))
     assert (nine.inputs, nine.weights, nine.output) == (7, 6, 4)
-    eighteen = Formats.default(MIXED, preset("ulx3s_85f"))
+    eighteen = Formats.default(MIXED, preset("engine_16x8"))
     assert (eighteen.weights, eighteen.output) == (13, 12)
     assert eighteen.layers[0] == LayerFormat(inner=12, total=14, output=16)
     assert Formats.from_dict(eighteen.to_dict()) == eighteen
 
 
 @pytest.mark.parametrize("function", [Tanh(), Sine(), Sigmoid()])
-@pytest.mark.parametrize("name", ["tiny", "ulx3s_85f"])
+@pytest.mark.parametrize("name", ["tiny", "engine_16x8"])
 def test_tables_follow_their_functions(function: Function, name: str) -> None:
     config = preset(name)
     table = Table(function, config.word - 4, config.word - 2)

@@ -21,7 +21,7 @@ from tenzo_hw.numbers import round_shift
 
 DIGITS = Network([TT((8, 8), (8, 8), 4), ReLU(), TT((8, 8), (1, 10), 4)])
 MNIST = Network([TT((7, 4, 4, 7), (8, 4, 4, 8), 6), ReLU(), TT((8, 4, 4, 8), (1, 5, 2, 1), 6)])
-BIG = preset("ulx3s_85f")
+BIG = preset("engine_16x8")
 ROOMY = preset("tiny").replace(
     weight_rows=1024, effective_rows=2048, batch_depth=1024, lane_depth=1024, tables=2, target_depth=256
 )
@@ -161,7 +161,7 @@ def test_slices_fit_intermediates_into_small_lanes() -> None:
     ("network", "seed"), [(DIGITS, 0), (Network([TT((4, 4), (4, 4), 2), Tanh(), Dense(16, 3)]), 1)]
 )
 def test_words_are_near_the_float_forward(network: Network, seed: int) -> None:
-    config = preset("ulx3s_85f").replace(lanes=2, loss_pipes=1)
+    config = preset("engine_16x8").replace(lanes=2, loss_pipes=1)
     found = plan(network, config, 4)
     rows, _, weights = effective(found, seed)
     x = np.random.default_rng(seed).uniform(0, 1, (4, network.inputs))

@@ -29,7 +29,7 @@ from tenzo_hw.isa import (
 )
 from tenzo_hw.protocol import Register
 
-BIG = preset("ulx3s_85f")
+BIG = preset("engine_16x8")
 DIGITS = Network([TT((8, 8), (8, 8), 4), ReLU(), TT((8, 8), (1, 10), 4)])
 MNIST = Network([TT((7, 4, 4, 7), (8, 4, 4, 8), 6), ReLU(), TT((8, 4, 4, 8), (1, 5, 2, 1), 6)])
 SMALL = Network([TT((4, 4), (4, 4), 3), ReLU(), TT((4, 4), (1, 4), 2)])
@@ -75,7 +75,7 @@ class Directions:
 
 @pytest.mark.parametrize("queries", [1, 2, 3, 4, 16])
 @pytest.mark.parametrize("two_sided", [True, False])
-@pytest.mark.parametrize(("network", "name", "batch"), [(SMALL, "tiny", 8), (DIGITS, "ulx3s_85f", 64)])
+@pytest.mark.parametrize(("network", "name", "batch"), [(SMALL, "tiny", 8), (DIGITS, "engine_16x8", 64)])
 def test_updates_follow_the_directions_of_the_losses(
     network: Network, name: str, batch: int, two_sided: bool, queries: int
 ) -> None:
@@ -184,6 +184,8 @@ def test_a_program_that_is_too_long_says_so() -> None:
     [
         ({"queries": 0}, "queries=0"),
         ({"mu": 0.1}, "mu=0.1 .* power of two"),
+        ({"stretch": 4}, "stretch=4 is not possible: 0 with rge; more with incremental-cge only"),
+        ({"stretch": -1, "estimator": "incremental-cge"}, "stretch=-1 .* 0 \\(none\\) to 18"),
         ({"rate": 0.0}, "rate=0.0"),
         ({"rate": float("nan")}, "rate=nan"),
         ({"estimator": "sgd"}, "rge or cge or incremental-cge"),

@@ -80,7 +80,7 @@ def test_mnist_is_the_paper_s_network_and_busy() -> None:
     ("old", "new", "message"),
     [
         ('"tiny"', '"huge"', "machine: no preset 'huge'; there are tiny"),
-        ('"tiny"', "{ lanes = 4 }", "machine: missing 19"),
+        ('"tiny"', "{ lanes = 4 }", "machine: missing 22"),
         ("queries = 2", "querys = 2", "settings: there is no querys; allowed are estimator, optimiser, queries, "),
         ("queries = 2", "queries = 2.5", "settings: queries=2.5 is not possible: a whole number"),
         ("queries = 2", "queries = true", "settings: queries=True is not possible: a whole number"),

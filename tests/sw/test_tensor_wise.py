@@ -206,7 +206,7 @@ def test_words_move_along_the_mean_of_their_tensor_s_queries(two_sided: bool, qu
 def test_layers_before_a_tensor_s_own_are_evaluated_once() -> None:
     """The paper's network: 41 losses of a batch in the cycles of less than 24 forwards."""
     network = Network([TT([7, 4, 4, 7], [8, 4, 4, 8], 6), ReLU(), TT([8, 4, 4, 8], [1, 5, 2, 1], 6)])
-    trainer = Trainer(network, preset("ulx3s_85f"), settings_of(4, two_sided=False), batch=64)
+    trainer = Trainer(network, preset("engine_16x8"), settings_of(4, two_sided=False), batch=64)
     assert evaluations(trainer.plan, trainer.phase) == 41
     assert trainer.step_cycles < 24 * trainer.plan.forward_cycles
     assert trainer.step_utilisation > 0.93

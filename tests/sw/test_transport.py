@@ -16,8 +16,10 @@ def test_a_serial_name_says_how_it_is_written(name: str) -> None:
 
 
 def test_a_port_that_is_not_there_is_a_connection_error() -> None:
-    with pytest.raises(ConnectionError, match="/dev/nothing"):
+    with pytest.raises(ConnectionError, match=r"/dev/nothing cannot be opened at 3,000,000 baud"):
         open_transport("serial:/dev/nothing")
+    with pytest.raises(ConnectionError, match=r"/dev/nothing cannot be opened at 115,200 baud"):
+        open_transport("serial:/dev/nothing@115200")
 
 
 def test_a_preset_must_be_the_machine_that_is_asked_for() -> None:

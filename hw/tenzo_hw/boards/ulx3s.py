@@ -1,0 +1,33 @@
+"""ULX3S: an ECP5 with 25 MHz on a clock pin and an FTDI chip for serial line and JTAG.
+
+The 12F is the 25F's die sold with fewer LUTs; the open tools use all of it, as they do on a 25F.
+"""
+
+from __future__ import annotations
+
+from .board import Board, Chip, Resources
+
+#: Highest rate of the FT231X, and as fast as its line gets: 8 cycles a bit and more from 24 MHz on.
+_BAUD = 3_000_000
+_LIGHTS = {"alive": ("led", 0), "busy": ("led", 1), "error": ("led", 7)}
+_SMALL = Resources(lut=24_288, ff=24_288, dsp=28, bram=56)
+
+
+def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Board:
+    return Board(
+        name=f"ulx3s_{size.lower()}",
+        title=f"ULX3S {size}",
+        chip=Chip(name=f"LFE5U-{size}", family="ecp5", speed="6", resources=resources),
+        preset=preset,
+        clock_mhz=clock_mhz,
+        baud=_BAUD,
+        platform=f"amaranth_boards.ulx3s:ULX3S_{size}_Platform",
+        lights=_LIGHTS,
+        programmer=("openFPGALoader", "--board", "ulx3s"),
+        constraints=("ulx3s.lpf",),
+    )
+
+
+ULX3S_12F = _ulx3s("12F", _SMALL, "ulx3s_12f", 50)
+ULX3S_25F = _ulx3s("25F", _SMALL, "ulx3s_12f", 50)
+ULX3S_85F = _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 40)

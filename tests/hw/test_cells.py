@@ -1,0 +1,128 @@
+"""The vendor cells: generic twins against what they stand for, and how many cells an ECP5 spends on them.
+
+That the ECP5's cells do the same is shown on the netlist (tests/netlist).
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+from tenzo_hw.cells import BlockRam, Multiplier
+
+CYCLES = 300
+
+
+class Ecp5:
+    """What the cells ask a platform for."""
+
+    family = "ecp5"
+
+
+def cells(component: wiring.Component, kind: str) -> int:
+    return rtlil.convert(component, platform=Ecp5(), emit_src=False).count(f"cell \\{kind} ")
+
+
+def simulate(component: wiring.Component, bench) -> None:
+    simulator = Simulator(component)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("registered_inputs", [True, False])
+@pytest.mark.parametrize(("a_bits", "b_bits"), [(18, 18), (9, 9), (18, 12), (2, 5)])
+def test_multiplier_twin(a_bits: int, b_bits: int, registered_inputs: bool) -> None:
+    seed = 100 * a_bits + b_bits
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    multiplier = Multiplier(a_bits=a_bits, b_bits=b_bits, registered_inputs=registered_inputs)
+    latency = 1 + registered_inputs
+
+    def word(bits: int) -> int:
+        extremes = (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+        return rng.choice([*extremes, rng.randint(*extremes)])
+
+    async def bench(ctx) -> None:
+        expected = [0] * latency
+        for _ in range(CYCLES):
+            a, b = word(a_bits), word(b_bits)
+            ctx.set(multiplier.a, a)
+            ctx.set(multiplier.b, b)
+            assert ctx.get(multiplier.o) == expected.pop(0)
+            expected.append(a * b)
+            await ctx.tick()
+
+    simulate(multiplier, bench)
+
+
+@pytest.mark.parametrize(("width", "depth", "parts"), [(18, 16, 1), (36, 8, 2), (9, 64, 1), (30, 32, 3), (5, 2, 5)])
+def test_block_ram_twin(width: int, depth: int, parts: int) -> None:
+    seed = width * depth
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    ram = BlockRam(width=width, depth=depth, parts=parts)
+    size = width // parts
+
+    async def bench(ctx) -> None:
+        words = [0] * depth
+        expected = [0, 0]
+        for _ in range(CYCLES):
+            written, enables, data = rng.randrange(depth), rng.getrandbits(parts), rng.getrandbits(width)
+            # A word that is being written is not read.
+            read = rng.choice([address for address in range(depth) if address != written])
+            ctx.set(ram.read_address, read)
+            ctx.set(ram.write, enables)
+            ctx.set(ram.write_address, written)
+            ctx.set(ram.write_data, data)
+            assert ctx.get(ram.read_data) == expected.pop(0)
+            expected.append(words[read])
+            for part in range(parts):
+                if enables >> part & 1:
+                    mask = ((1 << size) - 1) << part * size
+                    words[written] = words[written] & ~mask | data & mask
+            await ctx.tick()
+
+    simulate(ram, bench)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "parts", "count"),
+    [
+        (18, 16, 1, 1),
+        (36, 512, 2, 1),
+        (18, 1024, 1, 1),
+        (18, 2048, 1, 2),
+        (9, 8192, 1, 4),
+        (198, 2048, 1, 22),
+        (352, 1024, 11, 22),
+        (264, 1024, 11, 17),
+        (1, 16384, 1, 1),
+        (9, 32768, 1, 16),
+    ],
+)
+def test_ecp5_block_rams(width: int, depth: int, parts: int, count: int) -> None:
+    assert cells(BlockRam(width=width, depth=depth, parts=parts), "DP16KD") == count
+
+
+def test_ecp5_multipliers() -> None:
+    assert cells(Multiplier(a_bits=18, b_bits=18), "MULT18X18D") == 1
+    assert cells(Multiplier(a_bits=19, b_bits=18), "MULT18X18D") == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Multiplier(a_bits=1, b_bits=4), "a_bits=1"),
+        (lambda: Multiplier(a_bits=4, b_bits=0), "b_bits=0"),
+        (lambda: BlockRam(width=0, depth=4), "width=0"),
+        (lambda: BlockRam(width=4, depth=3), "depth=3"),
+        (lambda: BlockRam(width=4, depth=4, parts=3), "parts=3"),
+    ],
+)
+def test_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,211 @@
+"""Our models of vendor cells: what instances and Yosys make of them is what the design says."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from amaranth.hdl import Cat, ClockSignal, Const, Fragment, Instance, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from tenzo_hw.cells import BlockRam, Multiplier
+from tenzo_sim.bench import WARNINGS, run_bench
+from tenzo_sim.netlist import cells, models, module, synthesised, yosys_models
+from tenzo_sim.toolchain import use_verilator
+
+#: Depth and width of one block RAM in each of its shapes.
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+
+
+class OnEcp5(wiring.Component):
+    """A component as the cells of an ECP5."""
+
+    def __init__(self, component: wiring.Component) -> None:
+        self.component = component
+        super().__init__(component.signature)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.component = Fragment.get(self.component, SimpleNamespace(family="ecp5"))
+        wiring.connect(m, wiring.flipped(self), self.component)
+        return m
+
+
+class Rams(wiring.Component):
+    """Memories of all shapes with contents at power-on, written in units of 9 bits: Yosys makes a block RAM of each."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(seed)
+        self.contents = [[rng.getrandbits(width) for _ in range(depth)] for depth, width in SHAPES]
+        members = {}
+        for depth, width in SHAPES:
+            members |= {
+                f"read_address{width}": In(range(depth)),
+                f"read{width}": In(1),
+                f"write{width}": In(-(-width // 9)),
+                f"write_address{width}": In(range(depth)),
+                f"write_data{width}": In(width),
+                f"o{width}": Out(width),
+            }
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for (depth, width), contents in zip(SHAPES, self.contents, strict=True):
+            words = memory.Memory(shape=width, depth=depth, init=contents, attrs={"ram_style": "block"})
+            m.submodules[f"words{width}"] = words
+            write, read = words.write_port(granularity=min(width, 9)), words.read_port()
+            m.d.comb += [
+                read.addr.eq(getattr(self, f"read_address{width}")),
+                read.en.eq(getattr(self, f"read{width}")),
+                write.addr.eq(getattr(self, f"write_address{width}")),
+                write.data.eq(getattr(self, f"write_data{width}")),
+                write.en.eq(getattr(self, f"write{width}")),
+                getattr(self, f"o{width}").eq(read.data),
+            ]
+        return m
+
+
+class Gates(wiring.Component):
+    """The module ``gates``, with the ports of a component."""
+
+    def elaborate(self, platform: object) -> Module:
+        ports = {
+            f"{'i' if member.flow is In else 'o'}_{name}": getattr(self, name)
+            for name, member in self.signature.members.items()
+        }
+        m = Module()
+        m.submodules.gates = Instance("gates", i_clk=ClockSignal(), i_rst=Const(0), **ports)
+        return m
+
+
+class Table(wiring.Component):
+    """Look-up tables with contents of a seed. ``pins``: those of the inputs, and that of the output."""
+
+    def __init__(self, cell: str, parameter: str, pins: str, seed: int) -> None:
+        self.cell, self.parameter, self.pins, self.seed = cell, parameter, pins.split(), seed
+        super().__init__({"inputs": In(4), "o": Out(64)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rng = random.Random(self.seed)
+        for number in range(len(self.o)):
+            m.submodules[f"table{number}"] = Instance(
+                self.cell,
+                **{f"p_{self.parameter}": Const(rng.getrandbits(16), 16)},
+                **{f"i_{pin}": self.inputs[place] for place, pin in enumerate(self.pins[:-1])},
+                **{f"o_{self.pins[-1]}": self.o[number]},
+            )
+        return m
+
+
+class Compared(wiring.Component):
+    """Pairs of components with the inputs ``PAIR__INPUT`` for both, and a bit of ``differ``: low if they agree."""
+
+    def __init__(self, pairs: dict[str, tuple[wiring.Component, wiring.Component]]) -> None:
+        self.pairs = pairs
+        self.inputs = {
+            f"{pair}__{name}": In(member.shape)
+            for pair, (first, _) in pairs.items()
+            for name, member in first.signature.members.items()
+            if member.flow is In
+        }
+        super().__init__({**self.inputs, "differ": Out(len(pairs))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for place, (pair, both) in enumerate(self.pairs.items()):
+            agree = []
+            for number, component in enumerate(both):
+                m.submodules[f"{pair}{number}"] = component
+            for name, member in both[0].signature.members.items():
+                ports = [getattr(component, name) for component in both]
+                if member.flow is In:
+                    m.d.comb += [port.eq(getattr(self, f"{pair}__{name}")) for port in ports]
+                else:
+                    agree.append(ports[0] == ports[1])
+            # Registered, so that there is a clock whatever the pair has.
+            m.d.sync += self.differ[place].eq(~Cat(agree).all())
+        return m
+
+
+def compare(
+    pairs: dict[str, tuple[wiring.Component, wiring.Component]], cells: str, directory: Path, *, seed: int
+) -> None:
+    """Drives all inputs at random; nothing may differ."""
+    compared = Compared(pairs)
+    bits = {name: len(Signal(member.shape)) for name, member in compared.inputs.items()}
+    run_bench(compared, "bench_cell_models", directory, parameters=bits, cells=cells, seed=seed)
+
+
+def test_instances_are_their_twins(tmp_path: Path) -> None:
+    rams = [
+        {"width": 36, "depth": 512},
+        {"width": 48, "depth": 256, "parts": 2},
+        {"width": 18, "depth": 1024, "parts": 2},
+        {"width": 20, "depth": 2048, "parts": 4},
+        {"width": 9, "depth": 4096},
+        {"width": 3, "depth": 8192},
+        {"width": 2, "depth": 16384},
+    ]
+    factors = [
+        {"a_bits": 18, "b_bits": 18},
+        {"a_bits": 9, "b_bits": 17},
+        {"a_bits": 2, "b_bits": 5},
+        {"a_bits": 18, "b_bits": 12, "registered_inputs": False},
+    ]
+    pairs = {f"ram{place}": (OnEcp5(BlockRam(**ram)), BlockRam(**ram)) for place, ram in enumerate(rams)} | {
+        f"product{place}": (OnEcp5(Multiplier(**factor)), Multiplier(**factor)) for place, factor in enumerate(factors)
+    }
+    compare(pairs, models("ecp5"), tmp_path, seed=1)
+
+
+def test_block_rams_that_yosys_makes_are_the_memories(tmp_path: Path) -> None:
+    made = synthesised(Rams(seed=2), "gates", "ecp5")
+    assert cells(made)["DP16KD"] == len(SHAPES)
+    rams = Rams(seed=2)
+    compare({"rams": (Gates(rams.signature), rams)}, made + models("ecp5"), tmp_path, seed=2)
+
+
+def test_tables_are_yosys_s(tmp_path: Path) -> None:
+    pairs, text = {}, ""
+    for family, cell, parameter, pins in (
+        ("ecp5", "LUT4", "INIT", "A B C D Z"),
+        ("ice40", "SB_LUT4", "LUT_INIT", "I0 I1 I2 I3 O"),
+    ):
+        reference = module(cell).search(yosys_models(family))
+        assert reference is not None
+        text += models(family) + reference[0].replace(f"module {cell}", f"module {cell}_REFERENCE", 1)
+        pairs[family] = Table(cell, parameter, pins, 3), Table(f"{cell}_REFERENCE", parameter, pins, 3)
+    compare(pairs, text, tmp_path, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("cell", "mode"),
+    [
+        ("DP16KD", '.WRITEMODE_A("WRITETHROUGH")'),
+        ("DP16KD", '.REGMODE_B("LATCH")'),
+        ("DP16KD", '.CSDECODE_B("0b101")'),
+        ("DP16KD", '.CLKAMUX("INV")'),
+        ("DP16KD", ".DATA_WIDTH_A(18), .DATA_WIDTH_B(36)"),
+        ("MULT18X18D", '.RESETMODE("ASYNC")'),
+        ("MULT18X18D", '.MULT_BYPASS("ENABLED")'),
+        ("MULT18X18D", '.SOURCEB_MODE("B_C_DYNAMIC")'),
+    ],
+)
+def test_mode_without_a_model_is_refused(tmp_path: Path, cell: str, mode: str) -> None:
+    source = tmp_path / "top.v"
+    for parameters, allowed in (("", True), (f"#({mode})", False)):
+        source.write_text(f"module top; {cell} {parameters} instance_of(); endmodule\n{models('ecp5')}")
+        command = [str(use_verilator() / "verilator"), "--lint-only", *WARNINGS, "--top-module", "top", str(source)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (result.returncode == 0) == allowed, result.stderr
+    assert f"{cell}_has_no_model_of" in result.stderr
+
+
+def test_family_without_models_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'nexus'.*ecp5, ice40"):
+        models("nexus")

@@ -120,7 +120,7 @@ def statistics(columns: int, sequences: int = SEQUENCES, bits: int = BITS) -> di
 def recurrence(columns: int) -> int:
     """Length of the shortest linear recurrence of the rows of ``columns`` signs, one after the other."""
     longest = GENERATOR_BITS * columns
-    return shortest_recurrence((rows(0, columns, 4 * GENERATOR_BITS).ravel()[: 3 * longest] < 0).astype(np.uint8))
+    return shortest_recurrence((rows(0, columns, 4 * GENERATOR_BITS).ravel()[: 3 * longest] < 0).astype(np.uint8))[0]
 
 
 def _summary(deviations: np.ndarray) -> dict[str, Any]:

@@ -157,15 +157,18 @@ def linear_complexity(bits: np.ndarray) -> list[float]:
     length = COMPLEXITY_BLOCK
     sign = (-1) ** length
     mean = length / 2 + (9 - sign) / 36 - (length / 3 + 2 / 9) / 2**length
-    complexities = np.array([shortest_recurrence(block) for block in _blocks(bits, length)])
+    complexities = np.array([shortest_recurrence(block)[0] for block in _blocks(bits, length)])
     distances = sign * (complexities - mean) + 2 / 9
     classes = np.digitize(distances, [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], right=True)
     counts = np.bincount(classes, minlength=len(COMPLEXITY_CHANCES))
     return [_chi_square(counts, np.array(COMPLEXITY_CHANCES))]
 
 
-def shortest_recurrence(bits: np.ndarray) -> int:
-    """Length of the shortest linear recurrence over GF(2) that gives ``bits`` (Berlekamp and Massey)."""
+def shortest_recurrence(bits: np.ndarray) -> tuple[int, int]:
+    """The shortest linear recurrence over GF(2) that gives ``bits``: its length and its connection polynomial.
+
+    Bit i of the polynomial is the coefficient of x**i. Method: Berlekamp and Massey.
+    """
     connection, previous, length, gap, history = 1, 1, 0, 1, 0
     for count, bit in enumerate(bits.tolist()):
         history = history << 1 | bit
@@ -176,7 +179,7 @@ def shortest_recurrence(bits: np.ndarray) -> int:
         else:
             connection ^= previous << gap
             gap += 1
-    return length
+    return length, connection
 
 
 TESTS: dict[str, Callable[[np.ndarray], list[float]]] = {

@@ -9,6 +9,7 @@ import pytest
 from tenzo_hw.config import GENERATOR_BITS
 from tenzo_hw.perturbation import TAPS, PerturbationGenerator, advance, signs
 from tenzo_sim.bench import run_bench
+from tenzo_sim.sp800_22 import shortest_recurrence
 
 PERIOD = (1 << GENERATOR_BITS) - 1
 FACTORS = (3, 5, 17, 257, 641, 65537, 6700417)
@@ -25,17 +26,8 @@ def step(state):
 
 
 def minimal_polynomial(sequence):
-    """Berlekamp-Massey over GF(2): the shortest recurrence of ``sequence``, bit i the coefficient of x**i."""
-    connection, previous, length, gap, history = 1, 1, 0, 1, 0
-    for count, bit in enumerate(sequence):
-        history = history << 1 | bit
-        if (connection & history).bit_count() % 2 == 0:
-            gap += 1
-        elif 2 * length <= count:
-            connection, previous, length, gap = connection ^ previous << gap, connection, count + 1 - length, 1
-        else:
-            connection ^= previous << gap
-            gap += 1
+    """The minimal polynomial of ``sequence``, bit i the coefficient of x**i."""
+    length, connection = shortest_recurrence(np.array(list(sequence)))
     return sum((connection >> length - power & 1) << power for power in range(length + 1))
 
 

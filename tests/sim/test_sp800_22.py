@@ -76,7 +76,7 @@ def test_shortest_recurrence() -> None:
     bits = [1, 0, 0, 0, 0]
     while len(bits) < COMPLEXITY_BLOCK:
         bits.append(bits[-5] ^ bits[-3])
-    assert shortest_recurrence(np.array(bits, dtype=np.uint8)) == 5
+    assert shortest_recurrence(np.array(bits, dtype=np.uint8))[0] == 5
 
 
 def test_verdict_on_p_values() -> None:

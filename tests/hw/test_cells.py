@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The vendor cells: generic twins against what they stand for, and how many cells an ECP5 spends on them.
 
 That the ECP5's cells do the same is shown on the netlist (tests/netlist).

@@ -190,7 +190,9 @@ def mnist_figures() -> list[tuple[str, str, str]]:
 
 def figures() -> str:
     """The README's table of results, from what the benchmarks left in docs/results."""
-    demo, digits, utilisation, simulator = (results(name) for name in ("demo", "digits", "utilisation", "simulator"))
+    demo, digits, utilisation, simulator, soak = (
+        results(name) for name in ("demo", "digits", "utilisation", "simulator", "soak")
+    )
     accuracy, speeds = digits["accuracy"], simulator["cycles_per_second"]
     steps = {name: utilisation[name]["step"] for name in ("mnist", "mnist-rge", "digits-rge")}
     rows = [
@@ -218,6 +220,7 @@ def figures() -> str:
         ),
         ("the same in cocotb", f"{speeds['cocotb']:,.0f}", simulator["command"]),
         ("the same in Amaranth's simulator", f"{speeds['amaranth']:,.0f}", simulator["command"]),
+        ("damage to the link survived, none of it undetected", f"{soak['faults']['total']:,} faults", soak["command"]),
     ]
     table = [f"| {what} | {value} | `{command}` |" for what, value, command in rows]
     return "\n".join(["", "| what | figure | command |", "|---|---:|---|", *table, ""])
@@ -242,6 +245,77 @@ def where_cycles_go() -> str:
             parts.append(f"| {part['name']} | {part['cycles']:,} | {share:.1%} | {busy:.1%} |")
         parts.append("")
     return "\n".join(["", *parts])
+
+
+def generator() -> str:
+    """What the perturbation generator costs, and the tests that its signs pass."""
+    measured = results("generator")
+    tools = ", ".join(f"{name} {version}" for name, version in measured["tools"].items())
+    columns = list(measured["cost"][0]["a_sign"])
+    parts = [
+        NOTICE + "# The perturbation generator\n",
+        f"Measured by `{measured['command']}` with {tools}. Its period is {int(measured['period']):,} rows, which a",
+        "test proves from the primitivity of its characteristic polynomial.\n",
+        "## Cost\n",
+        "Each state bit is a XOR of at most four others: one look-up table and one flip-flop. Replay "
+        "needs a way to load",
+        "a state, which takes the rest. The state has 64 bits however many signs a row has: a sign "
+        "costs the less the more",
+        "of them a machine uses.\n",
+        "| chip | generator | never loaded | a state bit | "
+        + " | ".join(f"a sign of {name}" for name in columns)
+        + " | share of `tiny` |",
+        "|---|---:|---:|---:|" + "---:|" * (len(columns) + 1),
+    ]
+    for one in measured["cost"]:
+
+        def pair(values: dict[str, float], form: str = ",") -> str:
+            return f"{values['lut']:{form}} LUT, {values['ff']:{form}} FF"
+
+        cells = [
+            f"{one['family']} {one['option']}".strip(),
+            pair(one["generator"]),
+            pair(one["steps_alone"]),
+            pair(one["a_state_bit"], ".2f"),
+            *(pair(one["a_sign"][name], ".1f") for name in columns),
+            pair(one["share_of_tiny"], ".1%"),
+        ]
+        parts.append("| " + " | ".join(cells) + " |")
+    names = list(next(iter(measured["rows"].values()))["tests"])
+    parts += [
+        "\n## Statistical tests\n",
+        f"NIST SP 800-22 on {len(measured['seeds'])} sequences (seeds {measured['seeds'][0]} to "
+        f"{measured['seeds'][-1]}) "
+        f"of {measured['bits']:,} signs, row after row: how many pass at {measured['significance']:g}, "
+        "and the p-value of "
+        "their p-values being even. **Bold** is a failure.\n",
+        "| test | " + " | ".join(f"rows of {name}" for name in measured["rows"]) + " |",
+        "|---|" + "---|" * len(measured["rows"]),
+    ]
+    for name in names:
+        cells = []
+        for found in measured["rows"].values():
+            verdict = found["tests"][name]
+            text = f"{verdict['passed']} of {len(measured['seeds'])}, {verdict['uniformity']:.3f}"
+            cells.append(text if verdict["good"] else f"**{text}**")
+        parts.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    recurrences = ", ".join(f"{found['recurrence']:,} at {name}" for name, found in measured["rows"].items())
+    parts += [
+        "\nEvery linear generator fails the test of linear complexity once its blocks are longer than twice its",
+        f"recurrence; ours has one of {recurrences} signs a row. No estimator looks at that: products of "
+        "few signs matter.\n",
+        "## Products of signs\n",
+        "Sums of products of signs that are close to each other, or of directions that follow each other, over random",
+        "ones' standard deviation: the largest of many, and how often random signs would have one as large.\n",
+        "| signs | factors | sums | largest | p-value |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    groups = {f"rows of {name}": found["products"] for name, found in measured["rows"].items()}
+    groups |= {f"directions of {name}": found for name, found in measured["directions"].items()}
+    for group, found in groups.items():
+        for factors, one in found.items():
+            parts.append(f"| {group} | {factors} | {one['sums']:,} | {one['largest']:.2f} | {one['p']:.3f} |")
+    return "\n".join(parts) + "\n"
 
 
 def builds() -> dict[str, dict[str, Any]]:
@@ -405,6 +479,7 @@ GENERATED = {
     "../README.md": readme,
     "estimators.md": estimators,
     "boards.md": boards_page,
+    "generator.md": generator,
     "../hw/tenzo_hw/boards/measured.json": measured_builds,
 }
 """File name in docs/ and what writes it."""

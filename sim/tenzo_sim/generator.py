@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from scipy.special import erfc
 from tenzo_hw.build.families import FAMILIES
-from tenzo_hw.build.netlist import resources, total
+from tenzo_hw.build.netlist import worth_of
 from tenzo_hw.build.tools import TOOLS, versions
 from tenzo_hw.config import GENERATOR_BITS, preset
 from tenzo_hw.machine import Machine
@@ -62,9 +62,11 @@ def cost() -> list[dict[str, Any]]:
 
     def count(component: wiring.Component, family: str, option: str) -> dict[str, int]:
         found = cells(synthesised(component, "top", family, further=option))
-        named = {f"{kind} {number}": {"type": kind} for kind in found for number in range(found[kind])}
-        taken = total(resources(named, FAMILIES[family].cells))
-        return {"lut": taken.lut, "ff": taken.ff}
+        worths = [(worth_of(kind, FAMILIES[family].cells), number) for kind, number in found.items()]
+        return {
+            "lut": sum(worth.lut * number for worth, number in worths if worth),
+            "ff": sum(worth.ff * number for worth, number in worths if worth),
+        }
 
     measured = []
     for family, options in OPTIONS.items():

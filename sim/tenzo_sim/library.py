@@ -11,7 +11,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import platformdirs
+from tenzo_hw.build.cache import cache_folder
 
 from .toolchain import use_verilator
 
@@ -34,12 +34,6 @@ QUICK = ("--output-split", "60000", "--output-split-cfuncs", "2000"), ("-O0",)
 #: Verilator's own sources that every model needs.
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACE_RUNTIME = ("verilated_vcd_c.cpp",)
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept: ``TENZO_CACHE``, or the user's cache folder."""
-    given = os.environ.get("TENZO_CACHE")
-    return Path(given) if given else platformdirs.user_cache_path("tenzo")
 
 
 def build_library(verilog: str, harness: Path = BYTES, *, trace: bool = False, quick: bool = False) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 from tenzo_hw.boards import Resources
 from tenzo_hw.build.families import FAMILIES
-from tenzo_hw.build.netlist import Hierarchy, resources, total
+from tenzo_hw.build.netlist import Hierarchy, resources
 from tenzo_hw.build.timing import clock, critical_path, placed
 
 MODULES = (
@@ -74,7 +74,7 @@ def test_cells_count_by_kind_and_blocks_sum_up() -> None:
         "engine.lane": Resources(lut=1 + 2 + 6, ff=0, dsp=1, bram=1),
         "uart": Resources(lut=0, ff=2, dsp=0, bram=0),
     }
-    assert total(blocks) == Resources(lut=9, ff=2, dsp=1, bram=1)
+    assert Resources.total(blocks.values()) == Resources(lut=9, ff=2, dsp=1, bram=1)
 
 
 @pytest.mark.parametrize(

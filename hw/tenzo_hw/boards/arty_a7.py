@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..protocol import BAUD
 from .board import Board, Chip, Resources
 
 ARTY_A7_35 = Board(
@@ -15,7 +16,7 @@ ARTY_A7_35 = Board(
     ),
     preset="small",
     clock_mhz=100,
-    baud=3_000_000,
+    baud=BAUD,
     platform="amaranth_boards.arty_a7:ArtyA7_35Platform",
     lights={"alive": ("led", 0), "busy": ("led", 1), "error": ("led", 3)},
     programmer=("openFPGALoader", "--board", "arty_a7_35t"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +24,11 @@ class Resources(NamedTuple):
     spram: int = 0
     """Single-port RAMs of 256 kbit, which only the iCE40 UltraPlus has."""
 
+    @classmethod
+    def total(cls, parts: Iterable[Resources]) -> Resources:
+        """The sum of one or more."""
+        return cls(*(sum(counts) for counts in zip(*parts, strict=True)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
@@ -31,7 +37,7 @@ class Chip:
     name: str
     """The vendor's name."""
     family: str
-    """``ecp5``, ``ice40``, ``gowin`` or ``xilinx``: a module of tenzo_hw.families, and a flow of tenzo_hw.build."""
+    """``ecp5``, ``ice40``, ``gowin`` or ``xilinx``: with a flow in tenzo_hw.build."""
     speed: str
     """Speed grade."""
     resources: Resources

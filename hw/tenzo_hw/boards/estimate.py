@@ -86,7 +86,7 @@ def estimate(board: Board, builds: Sequence[Measured] | None = None) -> Estimate
     if not family:
         raise ValueError(f"no build of the family {board.chip.family} was measured: nothing is known of {board.title}")
     blocks = _predicted(board.config, family)
-    return Estimate(blocks, _total(blocks), tuple(family), _errors(family))
+    return Estimate(blocks, Resources.total(blocks.values()), tuple(family), _errors(family))
 
 
 def _predicted(config: Config, builds: Sequence[Measured]) -> dict[str, Resources]:
@@ -110,10 +110,6 @@ def _count(block: str, place: int, config: Config, builds: Sequence[Measured]) -
     return max(0, round(float(slope * unit(config) + constant)))
 
 
-def _total(blocks: dict[str, Resources]) -> Resources:
-    return Resources(*(sum(counts) for counts in zip(*blocks.values(), strict=True)))
-
-
 def _errors(builds: Sequence[Measured]) -> Resources | None:
     """The largest miss of each count, in percent."""
     machines = {build.config for build in builds}
@@ -121,7 +117,8 @@ def _errors(builds: Sequence[Measured]) -> Resources | None:
         return None
     worst = [0.0] * len(Resources._fields)
     for build in builds:
-        predicted = _total(_predicted(build.config, [one for one in builds if one.config != build.config]))
+        others = [one for one in builds if one.config != build.config]
+        predicted = Resources.total(_predicted(build.config, others).values())
         for place, (guessed, true) in enumerate(zip(predicted, build.total, strict=True)):
             worst[place] = max(worst[place], abs(guessed - true) / true * 100 if true else 0.0)
     return Resources(*(round(error) for error in worst))

@@ -58,5 +58,5 @@ def _measured(document: dict[str, Any]) -> Measured:
         constraint_mhz=document["constraint_mhz"],
         median_mhz=document["median_mhz"],
         blocks=blocks,
-        total=Resources(*(sum(counts) for counts in zip(*blocks.values(), strict=True))),
+        total=Resources.total(blocks.values()),
     )

@@ -5,10 +5,9 @@ The 12F is the 25F's die sold with fewer LUTs; the open tools use all of it, as 
 
 from __future__ import annotations
 
+from ..protocol import BAUD
 from .board import Board, Chip, Resources
 
-#: Highest rate of the FT231X, and as fast as its line gets: 8 cycles a bit and more from 24 MHz on.
-_BAUD = 3_000_000
 _LIGHTS = {"alive": ("led", 0), "busy": ("led", 1), "error": ("led", 7)}
 _SMALL = Resources(lut=24_288, ff=24_288, dsp=28, bram=56)
 
@@ -20,7 +19,7 @@ def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Bo
         chip=Chip(name=f"LFE5U-{size}", family="ecp5", speed="6", resources=resources),
         preset=preset,
         clock_mhz=clock_mhz,
-        baud=_BAUD,
+        baud=BAUD,
         platform=f"amaranth_boards.ulx3s:ULX3S_{size}_Platform",
         lights=_LIGHTS,
         programmer=("openFPGALoader", "--board", "ulx3s"),

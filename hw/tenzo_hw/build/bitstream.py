@@ -99,7 +99,7 @@ def build(board: Board, *, seeds: Sequence[int], jobs: int = 1, say: Say = lambd
     say("synthesised", synthesised.kept)
     counted = stages.resources(synthesised)
     blocks = {block: Resources(**taken) for block, taken in counted["blocks"].items()}
-    taken = netlist.total(blocks)
+    taken = Resources.total(blocks.values())
     _check_fit(board, taken)
 
     def routed(seed: int) -> Entry:

@@ -13,7 +13,7 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: ``TENZO_CACHE``, or the user's cache folder."""
+    """Where builds and simulators are kept: ``TENZO_CACHE``, or the user's cache folder."""
     given = os.environ.get("TENZO_CACHE")
     return Path(given) if given else platformdirs.user_cache_path("tenzo")
 

@@ -66,18 +66,14 @@ def resources(cells: Mapping[str, Mapping[str, Any]], counted: Mapping[str, Reso
     hierarchy = Hierarchy.of(cells)
     blocks: dict[str, Counter[str]] = {}
     for name, cell in cells.items():
-        worth = _worth(cell["type"], counted)
+        worth = worth_of(cell["type"], counted)
         if worth is not None:
             blocks.setdefault(hierarchy.block(name), Counter()).update(worth._asdict())
     return {block: Resources(**blocks[block]) for block in sorted(blocks)}
 
 
-def total(blocks: Mapping[str, Resources]) -> Resources:
-    """The sum over all blocks."""
-    return Resources(*(sum(counts) for counts in zip(*blocks.values(), strict=True)))
-
-
-def _worth(kind: str, counted: Mapping[str, Resources]) -> Resources | None:
+def worth_of(kind: str, counted: Mapping[str, Resources]) -> Resources | None:
+    """What a cell of this kind counts as; None where it takes nothing."""
     if kind in counted:
         return counted[kind]
     return next((worth for name, worth in counted.items() if name[-1] == "*" and kind.startswith(name[:-1])), None)

@@ -8,6 +8,7 @@ from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, 
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..collisions import NO_COLLISIONS
 from .family import is_ecp5
 
 #: Words of a DP16KD and the bits of each, the widest first (Lattice FPGA-TN-02204, sysMEM usage guide).
@@ -55,8 +56,7 @@ class BlockRam(wiring.Component):
             self._ecp5(m)
             return m
         width, parts = len(self.read_data), len(self.write)
-        # Never read when written: Yosys need not build a bypass for that.
-        m.submodules.ram = ram = memory.Memory(shape=width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.ram = ram = memory.Memory(shape=width, depth=self._depth, init=[], attrs=NO_COLLISIONS)
         write, read = ram.write_port(granularity=width // parts), ram.read_port()
         m.d.comb += [
             read.addr.eq(self.read_address),

@@ -49,10 +49,12 @@ _MEMORIES: dict[str, Unit] = {
     "coefficient": lambda c: _block_rams((c.losses, c.momentum_word), (c.history, c.loss_word)),
     "engine.lane": lambda c: (
         c.lanes * _block_rams(*[(c.lane_bank, c.word)] * 2, (2 * c.batch_depth, c.input_word))
-        + c.lanes * bool(c.tables) * _block_rams((c.tables << c.table_bits, 2 * c.word + 1))
+        + c.lanes * bool(c.tables) * _block_rams((c.tables << c.table_bits, 2 * c.word))
     ),
     "link": lambda c: _block_rams((2 * c.packet, 8)),
-    "loss": lambda c: c.loss_pipes * _block_rams((2 * c.target_depth, c.output_word)) + _block_rams((c.losses, 48)),
+    "loss": lambda c: (
+        c.loss_pipes * _block_rams((2 * c.target_depth, c.output_word)) + _block_rams((c.losses, c.loss_word))
+    ),
     "sequencer": lambda c: _block_rams((c.program_depth, 32)),
     "store": lambda c: _block_rams(
         (c.weight_rows, c.columns * c.master_word),

@@ -99,6 +99,10 @@ def configurations() -> str:
     """The configuration's values and the presets."""
     documents = attribute_docs(Config)
     names = list(PRESETS)
+    *constants, last = (
+        f"{name} is {getattr(timing, name)}"
+        for name in ("ISSUE_OVERHEAD", "START_LATENCY", "TAKEN_LATENCY", "DONE_LATENCY", "STOP_CYCLES")
+    )
     parts = [
         NOTICE + "# Configurations\n",
         "One frozen configuration describes a machine. The device answers HELLO with these values in this order.\n",
@@ -110,7 +114,7 @@ def configurations() -> str:
         parts.append(f"| `{field.name}` | {documents[field.name]} | {values} |")
     parts += [
         "\n## Latencies\n",
-        f"Cycles, as [machine.md](machine.md) uses them; ISSUE_OVERHEAD is {timing.ISSUE_OVERHEAD} everywhere.\n",
+        f"Cycles, as [machine.md](machine.md) uses them. Everywhere {', '.join(constants)} and {last}.\n",
         "| latency | meaning | " + " | ".join(f"`{name}`" for name in names) + " |",
         "|---|---|" + "---|" * len(names),
     ]

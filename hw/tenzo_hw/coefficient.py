@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
-from .collisions import NO_COLLISIONS
+from .cells import BlockRam, Multiplier
 from .config import COEFFICIENT_FRACTION, Config
+from .delay import delayed
 from .isa import Coefficient
 from .layouts import instruction_layout
 from .numbers import round_shift, saturate
 
 #: Fraction bits of a rate against a normalised coefficient: c = q * rate / 2**16.
 PRODUCT_SHIFT = 16
-#: Cycles after the last slot address of a pass until its result can be used.
-_SETTLE = 11
+#: Cycles after the last read of the first pass until the scale is stored, and of the second until all can be read.
+_FIRST_REST = 28
+_SECOND_REST = 20
+#: Of the first: cycles that are left when the change of the scale is there.
+_CHANGED = 18
+#: Bits of a byte, for the highest 1 of a word.
+_BYTE = 8
+#: Bits of a ratio with a bit to round: one that does not fit is beyond every clip.
+_ROUGH = 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,26 +70,37 @@ def coefficients(
     return result, after, min(sum(slots[:used]), limit)
 
 
-def _log2(value: Value) -> Value:
-    """Position of the highest 1 of a power of two of bits (0 if there is none): a tree of multiplexers."""
-    if len(value) == 1:
-        return C(0, 0)
-    half = len(value) // 2
-    low, high = value[:half], value[half:]
-    return Mux(high.any(), Cat(_log2(high), C(1, 1)), Cat(_log2(low), C(0, 1)))
+def _highest(bits: Value) -> Value:
+    """Position of the highest 1 (0 if there is none)."""
+    position: Value = C(0, max((len(bits) - 1).bit_length(), 1))
+    for place in range(1, len(bits)):
+        position = Mux(bits[place], place, position)
+    return position
+
+
+def _window(value: Value, amount: Value, step: int, width: int) -> tuple[Value, Value]:
+    """``value >> step * amount`` as a signed word of ``width`` bits, and whether it does not fit in."""
+    shifts = [step * number for number in range(1 << len(amount))]
+    wide = Cat(value, value[-1].replicate(shifts[-1] + width))
+    words = Array(wide[shift : shift + width] for shift in shifts)
+    above = (value[min(shift + width - 1, len(value) - 1) :] for shift in shifts)
+    beyond = Array(bits.any() & ~bits.all() for bits in above)
+    return words[amount].as_signed(), beyond[amount]
 
 
 class CoefficientUnit(wiring.Component):
     """Carries out COEFFICIENT instructions; the model is ``coefficients``.
 
     ``instruction`` is taken with ``start``, only while ``ready``, and with it ``correct``, which ``correct_clear``
-    clears. Started at cycle s, the unit is ready again at s + ``coefficient_cycles``, when all its results can be read.
-    It goes through the slots twice, two cycles a query: for the sum of the absolute differences, then for the
-    coefficients. The instruction must be a valid one: the sequencer checks it.
+    clears in the next cycle. Started at cycle s, the unit is ready again at s + ``coefficient_cycles``, when the
+    coefficient of an index that was there before can be seen, and all others can be asked for. It goes through the
+    slots twice, two cycles a query: for the sum of the absolute differences, then for the coefficients. The instruction
+    must be a valid one: the sequencer checks it.
 
-    ``loss`` is the slot at ``slot`` and ``coefficient`` the word at ``coefficient_index``, one cycle later;
-    ``history_data`` is the word at ``history_address``, two cycles later. ``steps`` counts from ``run_start``.
-    The host writes ``host_data`` to a register with its strobe (``scale_write``: low, high half), only while ready.
+    ``loss`` is the slot at ``slot``, asked for while ``reads``, three cycles later; ``coefficient`` is the word at
+    ``coefficient_index`` two cycles later and ``history_data`` that at ``history_address`` three cycles later. All
+    outputs are registers. ``steps`` counts from ``run_start``. The host writes ``host_data`` to a register with its
+    strobe (``scale_write``: low, high half), only while ready.
     """
 
     def __init__(self, config: Config) -> None:
@@ -92,6 +110,7 @@ class CoefficientUnit(wiring.Component):
                 "instruction": In(instruction_layout(Coefficient)),
                 "start": In(1),
                 "ready": Out(1),
+                "reads": Out(1),
                 "slot": Out(range(config.losses)),
                 "loss": In(config.loss_word),
                 "correct": In(16),
@@ -117,162 +136,188 @@ class CoefficientUnit(wiring.Component):
         m = Module()
         config = self._config
         loss_word = config.loss_word
-        limit = (1 << loss_word) - 1
 
-        # Control: two passes of 2 * queries reads and a fixed rest.
+        # Control: two passes of 2 * queries reads, each with a fixed rest behind it.
         instruction = Signal.like(self.instruction)
+        two_sided = instruction.two_sided
         correct = Signal.like(self.correct)
-        query = Signal(16)
+        ready = Signal(init=1)
+        query, following = Signal(range(config.losses)), Signal(range(config.losses))
         phase = Signal()
+        first, last = Signal(), Signal()
         second = Signal()
-        reading = Signal()
-        rest = Signal(range(_SETTLE))
+        reading, resting = Signal(), Signal()
+        rest = Signal(range(max(_FIRST_REST, _SECOND_REST)))
+        rested, changed = Signal(), Signal()
         finish = Signal()
-        # The parity of the cycle within the pass; it goes on while the last products are formed.
-        m.d.sync += phase.eq(~phase)
-        m.d.comb += self.correct_clear.eq(self.start)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.ready.eq(1)
-                with m.If(self.start):
-                    m.d.sync += [instruction.eq(self.instruction), correct.eq(self.correct)]
-                    m.d.sync += [query.eq(0), phase.eq(0), second.eq(0)]
-                    m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += reading.eq(1)
-                m.d.sync += rest.eq(0)
-                with m.If(phase):
-                    m.d.sync += query.eq(query + 1)
-                    with m.If(query == instruction.queries - 1):
-                        m.next = "REST"
-            with m.State("REST"):
-                m.d.sync += rest.eq(rest + 1)
-                with m.If(rest == _SETTLE - 1):
-                    m.d.sync += [query.eq(0), phase.eq(0), second.eq(1)]
-                    m.d.comb += finish.eq(second)
-                    with m.If(second):
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.next = "READ"
-        m.d.comb += self.slot.eq(Mux(instruction.two_sided, Cat(phase, query), Mux(phase, 0, query + 1)))
-
-        # A query's two losses are read at cycles 0 and 1; its difference stands in cycles 3 and 4. delayed[n] is high
-        # in cycle n + 1 of a query.
-        delayed = [Signal(name=f"delayed{stage}") for stage in range(11)]
-        m.d.comb += delayed[0].eq(reading & phase)
-        for stage in range(1, len(delayed)):
-            m.d.sync += delayed[stage].eq(delayed[stage - 1])
-        loss = Signal(loss_word)
-        difference = Signal(signed(loss_word + 1))
-        m.d.sync += loss.eq(self.loss)
-        with m.If(delayed[1]):
-            m.d.sync += difference.eq(loss - self.loss)
-
-        # First pass: the sums, and from them the scale and the exponent.
-        size = loss_word + config.losses.bit_length()
-        magnitude = Signal(loss_word)
-        magnitudes, losses = Signal(size), Signal(size)
-        counts = Signal(2)
+        m.d.comb += [self.ready.eq(ready), finish.eq(rested & second)]
         m.d.sync += [
-            magnitude.eq(Mux(difference < 0, -difference, difference)),
-            counts.eq(Cat(reading & ~second & (instruction.two_sided | ~phase | (query == 0)), counts[0])),
+            self.correct_clear.eq(self.start),
+            # The parity of the cycle within the pass; it goes on while the last products are formed.
+            phase.eq(~phase),
+            last.eq(following == instruction.queries[: len(following)]),
+            rested.eq(resting & (rest == 1)),
+            changed.eq(resting & ~second & (rest == _CHANGED)),
+            self.slot.eq(Mux(two_sided, Cat(phase, query), Mux(phase, 0, following))),
+            self.reads.eq(reading),
         ]
-        with m.If(delayed[3] & ~second):
-            m.d.sync += magnitudes.eq(magnitudes + magnitude)
-        with m.If(counts[1]):
-            m.d.sync += losses.eq(losses + loss)
+        with m.If(resting):
+            m.d.sync += rest.eq(rest - 1)
+        with m.If(reading & phase):
+            m.d.sync += [query.eq(following), following.eq(following + 1), first.eq(0)]
+            with m.If(last):
+                m.d.sync += [reading.eq(0), resting.eq(1), rest.eq(Mux(second, _SECOND_REST - 1, _FIRST_REST - 1))]
+        with m.If(rested):
+            m.d.sync += [resting.eq(0), reading.eq(~second), ready.eq(second), second.eq(1)]
+            m.d.sync += [query.eq(0), following.eq(1), phase.eq(0)]
         with m.If(self.start):
+            m.d.sync += [instruction.eq(self.instruction), correct.eq(self.correct)]
+            m.d.sync += [reading.eq(1), ready.eq(0), second.eq(0), first.eq(1)]
+            m.d.sync += [query.eq(0), following.eq(1), phase.eq(0)]
+
+        # A query's two losses are read in cycles 0 and 1 and come in 5 and 6: its difference stands in 7 and 8.
+        # since[n] is high in cycle n + 1 of a query.
+        since = Signal(18)
+        m.d.comb += since[0].eq(reading & phase)
+        m.d.sync += since[1:].eq(since)
+        loss, earlier = Signal(loss_word), Signal(loss_word)
+        difference = Signal(signed(loss_word + 1))
+        m.d.sync += [loss.eq(self.loss), earlier.eq(loss)]
+        with m.If(since[5]):
+            m.d.sync += difference.eq(earlier - loss)
+
+        # First pass: the sums. Their top bits are carries, kept once they were 1. A negative difference's magnitude is
+        # its complement and 1.
+        negative = difference[-1]
+        magnitude, magnitude_carry, counted = Signal(loss_word), Signal(), Signal(loss_word)
+        magnitudes, losses = Signal(loss_word + 1), Signal(loss_word + 1)
+        many_magnitudes, many_losses = Signal(), Signal()
+        counts = delayed(m, reading & ~second & (two_sided | ~phase | first), 5)
+        clear = delayed(m, self.correct_clear, 1)
+        m.d.sync += [
+            magnitude.eq(Mux(since[6] & ~second, difference[:-1] ^ negative.replicate(loss_word), 0)),
+            magnitude_carry.eq(since[6] & ~second & negative),
+            counted.eq(Mux(counts, loss, 0)),
+            magnitudes.eq((Cat(magnitude_carry, magnitudes[:-1]) + Cat(magnitude_carry, magnitude)) >> 1),
+            losses.eq(losses[:-1] + counted),
+            many_magnitudes.eq(~clear & (many_magnitudes | magnitudes[-1])),
+            many_losses.eq(~clear & (many_losses | losses[-1])),
+        ]
+        with m.If(clear):
             m.d.sync += [magnitudes.eq(0), losses.eq(0)]
+
+        # From them the scale: the change is shifted by a bit a cycle, not at all where there was no scale.
         sum_magnitude, sum_loss = Signal(loss_word), Signal(loss_word)
         change = Signal(signed(loss_word + 1))
         share = Signal.like(change)
-        position = Signal(range(loss_word))
+        shifts = Signal.like(instruction.average)
+        is_new = Signal()
+        scale = Signal(loss_word)
+        m.d.sync += [
+            sum_magnitude.eq(magnitudes[:-1] | many_magnitudes.replicate(loss_word)),
+            sum_loss.eq(losses[:-1] | many_losses.replicate(loss_word)),
+            is_new.eq(self.scale == 0),
+            change.eq(sum_magnitude - self.scale),
+            scale.eq(self.scale + share),
+        ]
+        with m.If(changed):
+            m.d.sync += [share.eq(change), shifts.eq(Mux(is_new, 0, instruction.average))]
+        with m.Elif(shifts != 0):
+            m.d.sync += [share.eq(share >> 1), shifts.eq(shifts - 1)]
+        with m.If(rested & ~second & instruction.normalise):
+            m.d.sync += self.scale.eq(scale)
+
+        # The exponent, six cycles after the scale: the highest byte that is not 0, its highest 1, and the shift.
+        octets = [self.scale[place : place + _BYTE] for place in range(0, loss_word, _BYTE)]
+        filled = Signal(len(octets))
+        place = Signal(range(len(octets)))
+        octet = Signal(_BYTE)
+        position = Signal(range(_BYTE * len(octets)))
+        excess = Signal(signed(7))
         exponent = Signal(6)
         m.d.sync += [
-            sum_magnitude.eq(Mux(magnitudes > limit, limit, magnitudes)),
-            sum_loss.eq(Mux(losses > limit, limit, losses)),
-            change.eq(sum_magnitude - self.scale),
-            share.eq(change >> instruction.average),
-            position.eq(_log2(Cat(self.scale, C(0, 64 - loss_word)))),
-            exponent.eq(instruction.shift),
+            filled.eq(Cat(octet.any() for octet in octets)),
+            place.eq(_highest(filled)),
+            octet.eq(Array(octets)[place]),
+            position.eq(Cat(_highest(octet), delayed(m, place, 1))),
+            excess.eq(position - instruction.shift),
+            exponent.eq(Mux(instruction.normalise, Mux(excess < 0, 0, excess), instruction.shift)),
         ]
-        with m.If(instruction.normalise):
-            m.d.sync += exponent.eq(Mux(position > instruction.shift, position - instruction.shift, 0))
-        # The share stands from rest 6 of the first pass on, the exponent two cycles after the scale.
-        with m.If((rest == 6) & ~second & instruction.normalise):
-            m.d.sync += self.scale.eq(Mux(self.scale == 0, sum_magnitude, self.scale + share))
 
-        # Second pass: shift in two stages (doubled first, so that the last bit shifted out is there to round), clip.
-        coarse = Signal(signed(loss_word + COEFFICIENT_FRACTION + 2))
-        fine = Signal.like(coarse)
-        rounded = Signal.like(coarse)
-        narrow = Signal(signed(18))
+        # Second pass, cycles after the difference. 1, 2, 3: shift (doubled, so that the last bit shifted out is there
+        # to round); 4: round; 5: compare; 6: clip.
+        doubled = Cat(C(0, COEFFICIENT_FRACTION + 1), difference)
+        coarse, medium, fine = (Signal(signed(_ROUGH + more)) for more in (15, 3, 0))
+        beyond = Signal(3)
+        rounded = Signal(signed(_ROUGH))
+        narrow = Signal(signed(17))
         ratio = Signal(signed(17))
-        clip = Signal(signed(17))
-        m.d.comb += clip.eq(instruction.clip)
+        least = Signal(signed(17))
+        too_high, too_low = Signal(), Signal()
+        windows = zip((doubled, coarse, medium), (coarse, medium, fine), (16, 4, 1), strict=True)
+        for number, (source, target, step) in enumerate(windows):
+            amount = exponent[4 - 2 * number :][:2]
+            word, exceeds = _window(source, amount, step, len(target))
+            m.d.sync += [target.eq(word), beyond[number].eq(exceeds | (beyond[number - 1] if number else 0))]
+        clip = Cat(instruction.clip, C(0, 1)).as_signed()
+        is_beyond, is_negative = delayed(m, beyond[-1], 1), delayed(m, negative, 4)
         m.d.sync += [
-            coarse.eq((difference << (COEFFICIENT_FRACTION + 1)) >> Cat(C(0, 3), exponent[3:])),
-            fine.eq(coarse >> exponent[:3]),
             rounded.eq((fine + 1) >> 1),
-            narrow.eq(arithmetic.saturate(rounded, 18)),
-            ratio.eq(Mux(narrow > clip, clip, Mux(narrow < -clip, -clip, narrow))),
+            narrow.eq(rounded),
+            too_high.eq(Mux(is_beyond, ~is_negative, (clip - rounded)[-1])),
+            too_low.eq(Mux(is_beyond, is_negative, (clip + rounded)[-1])),
+            least.eq(-clip),
+            ratio.eq(Mux(too_high, clip, Mux(too_low, least, narrow))),
         ]
 
-        # The ratio stands in cycles 8 and 9 of a query: one multiplier takes the rate's low half, then its high half.
-        half = Signal(16)
-        product = Signal(signed(33))
+        # The ratio stands for two cycles: one multiplier takes the rate's low half, then its high half.
+        m.submodules.product = product = Multiplier(a_bits=17, b_bits=17)
         low = Signal(signed(18))
         scaled = Signal(signed(34))
+        word = Signal(signed(config.momentum_word))
+        exceeds, exceeds_below = Signal(), Signal()
+        m.d.comb += [product.a.eq(ratio), product.b.eq(Mux(phase, self.rate[:16], self.rate[16:]))]
         m.d.sync += [
-            half.eq(Mux(phase, self.rate[:16], self.rate[16:])),
-            product.eq(ratio * half),
-            low.eq(arithmetic.round_shift(product, PRODUCT_SHIFT)),
-            scaled.eq(product + low),
+            low.eq(arithmetic.round_shift(product.o[:33].as_signed(), PRODUCT_SHIFT)),
+            scaled.eq(product.o + low),
+            word.eq(scaled),
+            exceeds.eq(scaled[len(word) - 1 :].any() & ~scaled[len(word) - 1 :].all()),
+            exceeds_below.eq(scaled[-1]),
         ]
-        m.submodules.memory = memory = Memory(
-            shape=signed(config.momentum_word), depth=config.losses, init=[], attrs=NO_COLLISIONS
-        )
-        write, read = memory.write_port(), memory.read_port()
-        target = Signal(range(config.losses))
-        with m.If(write.en):
-            m.d.sync += target.eq(target + 1)
-        with m.If(self.start):
-            m.d.sync += target.eq(0)
-        m.d.comb += [
-            write.en.eq(delayed[10] & second),
-            write.addr.eq(target),
-            write.data.eq(arithmetic.saturate(scaled, config.momentum_word)),
-            read.addr.eq(self.coefficient_index),
-            self.coefficient.eq(read.data),
+        most = Cat((~exceeds_below).replicate(len(word) - 1), exceeds_below)
+        m.submodules.memory = memory = BlockRam(width=config.momentum_word, depth=config.losses)
+        m.d.sync += [
+            memory.write.eq(since[17] & second),
+            memory.write_data.eq(Mux(exceeds, most, word)),
         ]
+        with m.If(memory.write):
+            m.d.sync += memory.write_address.eq(memory.write_address + 1)
+        with m.If(clear):
+            m.d.sync += memory.write_address.eq(0)
+        m.d.comb += [memory.read_address.eq(self.coefficient_index), self.coefficient.eq(memory.read_data)]
 
         # The history and the step's end.
-        m.submodules.history = history = Memory(
-            shape=loss_word + 16, depth=config.history, init=[], attrs=NO_COLLISIONS
-        )
-        entry, past = history.write_port(), history.read_port()
-        word = Signal(2)
+        m.submodules.history = history = BlockRam(width=loss_word + 16, depth=config.history)
         m.d.comb += [
-            entry.en.eq(finish),
-            entry.addr.eq(self.steps),
-            entry.data.eq(Cat(sum_loss, correct)),
-            past.addr.eq(self.history_address[2:]),
+            history.write.eq(finish),
+            history.write_address.eq(self.steps),
+            history.write_data.eq(Cat(sum_loss, correct)),
+            history.read_address.eq(self.history_address[2:]),
         ]
-        m.d.sync += word.eq(self.history_address[:2])
-        with m.Switch(word):
+        past = history.read_data
+        with m.Switch(delayed(m, self.history_address[:2], 2)):
             with m.Case(0):
-                m.d.sync += self.history_data.eq(past.data[:32])
+                m.d.sync += self.history_data.eq(past[:32])
             with m.Case(1):
-                m.d.sync += self.history_data.eq(past.data[32:loss_word])
+                m.d.sync += self.history_data.eq(past[32:loss_word])
             with m.Case(2):
-                m.d.sync += self.history_data.eq(past.data[loss_word:])
+                m.d.sync += self.history_data.eq(past[loss_word:])
             with m.Default():
                 m.d.sync += self.history_data.eq(0)
+        lowered = Signal(signed(33))
+        m.d.sync += lowered.eq(self.rate - self.rate_step)
         with m.If(finish):
-            m.d.sync += [
-                self.steps.eq(self.steps + 1),
-                self.rate.eq(Mux(self.rate > self.rate_step, self.rate - self.rate_step, 0)),
-            ]
+            m.d.sync += [self.steps.eq(self.steps + 1), self.rate.eq(Mux(lowered < 0, 0, lowered))]
         with m.If(self.run_start):
             m.d.sync += self.steps.eq(0)
 

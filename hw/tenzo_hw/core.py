@@ -14,7 +14,7 @@ from .gather import GatherUnit
 from .host_bus import CoreControl, HostBus
 from .isa import Base
 from .loss import LossAccumulator
-from .protocol import Register, Space
+from .protocol import Register, Space, State
 from .sequencer import Sequencer
 from .sweep import SweepUnit
 from .weight_store import WeightStore
@@ -44,22 +44,18 @@ class Core(wiring.Component):
             # The sequencer and its units.
             engine.contract.eq(contract),
             engine.deltas.eq(sequencer.deltas),
+            engine.number.eq(sequencer.contract_number),
             engine.start.eq(sequencer.contract_start),
-            sequencer.engine_ready.eq(engine.ready),
             sequencer.engine_drained.eq(engine.drained),
             sequencer.engine_fault.eq(engine.fault),
-            sequencer.engine_fault_earlier.eq(engine.fault_earlier),
+            sequencer.engine_fault_number.eq(engine.fault_number),
             sweep.sweep.eq(sequencer.sweep),
-            sweep.start.eq(sequencer.sweep_start),
             sequencer.sweep_ready.eq(sweep.ready),
             loss.setup.eq(sequencer.loss),
-            loss.setup_start.eq(sequencer.loss_start),
-            loss.reserve.eq(sequencer.contract_start & contract.to_loss & (contract.base != Base.ADD)),
             sequencer.loss_free.eq(loss.free),
             sequencer.loss_idle.eq(loss.idle),
             sequencer.loss_done.eq(loss.done),
             coefficient.instruction.eq(sequencer.coefficient),
-            coefficient.start.eq(sequencer.coefficient_start),
             sequencer.coefficient_ready.eq(coefficient.ready),
             # The units among each other.
             store.row.eq(engine.weights_row),
@@ -70,12 +66,13 @@ class Core(wiring.Component):
             loss.captured.eq(engine.captured),
             loss.half.eq(halves.current),
             loss.coefficient_read.address.eq(coefficient.slot),
+            loss.coefficient_reads.eq(coefficient.reads),
             coefficient.loss.eq(loss.coefficient_read.data),
             coefficient.correct.eq(loss.correct),
             loss.correct_clear.eq(coefficient.correct_clear),
             coefficient.coefficient_index.eq(sweep.coefficient_index),
             sweep.coefficient.eq(coefficient.coefficient),
-            sweep.rewind.eq(sequencer.coefficient_start),
+            sweep.rewind.eq(coefficient.start),
             sweep.rate.eq(coefficient.rate),
             # Runs and batches.
             sequencer.run.eq(self.control.run),
@@ -97,6 +94,14 @@ class Core(wiring.Component):
             self.control.waits.eq(sequencer.waits),
             self.control.steps.eq(coefficient.steps),
         ]
+        # Starts are registered where they arrive, as is what the engine has taken; fields stay as they are meanwhile.
+        m.d.sync += [
+            sequencer.engine_taken.eq(engine.taken),
+            sweep.start.eq(sequencer.sweep_start),
+            loss.setup_start.eq(sequencer.loss_start),
+            loss.reserve.eq(sequencer.contract_start & contract.to_loss & (contract.base != Base.ADD)),
+            coefficient.start.eq(sequencer.coefficient_start),
+        ]
         self._host(m)
         m.d.comb += sequencer.gather_ready.eq(1)
         if self.config.incremental:
@@ -109,19 +114,20 @@ class Core(wiring.Component):
         sequencer, engine, store = self._sequencer, self._engine, self._store
         m.d.comb += [
             gather.gather.eq(sequencer.gather),
-            gather.start.eq(sequencer.gather_start),
             sequencer.gather_ready.eq(gather.ready),
             sequencer.gather_fault.eq(gather.fault),
+            store.gather_turn.eq(~gather.ready),
             store.gather_write.eq(gather.effective_write),
             store.gather_row.eq(gather.effective_row),
             store.gather_words.eq(gather.effective_words),
             gather.lane_read.data.eq(engine.lane_read.data),
         ]
+        m.d.sync += gather.start.eq(sequencer.gather_start)
         with m.If(~gather.ready):
-            m.d.comb += engine.lane_read.address.eq(gather.lane_read.address)
+            m.d.sync += engine.lane_read.address.eq(gather.lane_read.address)
 
     def _host(self, m: Module) -> None:
-        """Decodes the host bus. A register at both of its ends: it reaches all over the chip."""
+        """Decodes the host bus. Registers at both of its ends: it reaches all over the chip."""
         config = self.config
         sequencer, engine, store, loss = self._sequencer, self._engine, self._store, self._loss
         sweep, coefficient = self._sweep, self._coefficient
@@ -137,9 +143,12 @@ class Core(wiring.Component):
 
         write_register = writes(Space.REGISTER)
 
+        # The link lets no address through that is outside of its space.
+        register_bits = (len(Register) - 1).bit_length()
+
         def writes_register(register: Register) -> Signal:
             strobe = Signal(name=f"write_{register.name.lower()}")
-            m.d.comb += strobe.eq(write_register & (address == register))
+            m.d.comb += strobe.eq(write_register & (address[:register_bits] == register))
             return strobe
 
         column_bits = (config.columns - 1).bit_length()
@@ -165,7 +174,6 @@ class Core(wiring.Component):
             engine.table_write.slope.eq(address[0]),
             engine.table_write.address.eq(address[1:]),
             engine.table_write.data.eq(word),
-            engine.lane_read.address.eq(address),
             loss.host_read.address.eq(address[1:]),
             coefficient.history_address.eq(address),
             sweep.generator_write.eq(
@@ -178,8 +186,13 @@ class Core(wiring.Component):
             coefficient.host_data.eq(word),
         ]
 
+        m.d.sync += [engine.lane_read.address.eq(address), store.host_turn.eq(sequencer.state != State.RUNNING)]
+
+        # A word on its way back: the parts of a wide one, then all spaces.
         register = Signal(32)
-        with m.Switch(address):
+        slot_half = Signal(32)
+        m.d.sync += slot_half.eq(Mux(address[0], loss.host_read.data[32:], loss.host_read.data[:32]))
+        with m.Switch(address[:register_bits]):
             for number, value in (
                 (Register.GENERATOR_LOW, sweep.generator[:32]),
                 (Register.GENERATOR_HIGH, sweep.generator[32:]),
@@ -197,7 +210,7 @@ class Core(wiring.Component):
                 (Space.MASTER, store.host_read),
                 (Space.MOMENTUM, store.host_read),
                 (Space.LANE, engine.lane_read.data),
-                (Space.LOSS, Mux(address[0], loss.host_read.data[32:], loss.host_read.data[:32])),
+                (Space.LOSS, slot_half),
                 (Space.HISTORY, coefficient.history_data),
             ):
                 with m.Case(source):

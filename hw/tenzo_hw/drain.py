@@ -31,7 +31,7 @@ class Drain(wiring.Component):
     ``shift`` and ``activation`` are those of the result that enters lane 0's epilogue in the next cycle; ``write`` says
     what to do with it when it has come out, ``epilogue_latency`` cycles later, and ``outcome`` what becomes of it in
     the loss. ``fault`` strobes instead of a write outside of the lane memory or a difference without a slot, and
-    nothing started before is written any more; ``odd`` is then that of its tile.
+    nothing started before is written any more; ``number`` is then that of its tile.
     """
 
     def __init__(self, *, config: Config) -> None:
@@ -46,7 +46,7 @@ class Drain(wiring.Component):
                 "write": Out(write_layout(config)),
                 "outcome": Out(outcome_layout(config)),
                 "fault": Out(1),
-                "odd": Out(1),
+                "number": Out(tile["number"].width),
             }
         )
 
@@ -83,7 +83,7 @@ class Drain(wiring.Component):
             outcomes[0].slot.eq(tile.output),
             outcomes[0].base.eq(tile.base),
             self.fault.eq(good & outside),
-            self.odd.eq(tile.odd),
+            self.number.eq(tile.number),
         ]
         for bundle in (writes, outcomes):
             m.d.sync += [later.eq(earlier) for earlier, later in pairwise(bundle)]

@@ -16,7 +16,7 @@ from .delay import delayed
 from .drain import Drain, outcome_layout
 from .isa import Base, Contract, Operand
 from .lane import FIRST_AT, LOAD_AT, SOURCE_AT, WEIGHTS_AT, Lane, Source
-from .layouts import deltas_layout, instruction_layout
+from .layouts import CONTRACTIONS, deltas_layout, instruction_layout
 from .loop_nest import LoopNest
 from .nest import WRAP, offsets, tile_cols
 from .numbers import saturate
@@ -139,18 +139,17 @@ def lane_read_signature(config: Config) -> wiring.Signature:
 class ContractionEngine(wiring.Component):
     """Runs contractions, one after the other without a gap; ``model`` says what they do, docs/machine.md when.
 
-    ``contract``: taken with ``start``, which must come while ``ready``, with its ``deltas`` before (see ``LoopNest``).
-    ``weights``: those of ``weights_row`` two
-    cycles before. ``half``: the batch half that is read. ``results``: the outcomes of contractions with ``to_loss``;
+    ``contract``: given with ``start`` and its ``number``, after its ``deltas``, once the one before is ``taken`` (see
+    ``LoopNest``); the engine starts it a cycle later or when it is through with that one. ``weights``: those of
+    ``weights_row`` two cycles before. ``half``: the batch half that is read. ``results``: the outcomes of contractions with ``to_loss``;
     lane 0's first result comes ``capture_latency`` cycles after its tile's last row, lane l's l cycles later.
     ``outcome`` goes with lane 0's results: ``base`` is that of their contraction, ``slot`` the result's output address.
-    ``captured`` is low while results of a contraction with ``base`` ADD are to come: from the cycle after its start
-    until that after lane 0's last result.
+    ``captured`` is low while results of a contraction with ``base`` ADD are to come: from the second cycle after its
+    start until that after lane 0's last result.
 
-    ``fault`` strobes when an address is outside of its memory; the engine then drops what it has not finished, and the
-    next contraction may start when it is ``drained``. With ``fault_earlier`` the contraction at fault is the one before
-    that started last. ``run_start`` forgets the pace of the run before. ``lane_read`` is for an engine without a
-    contraction.
+    ``fault`` strobes when an address is outside of its memory, with the number of the contraction in ``fault_number``;
+    the engine then drops what it has not finished and what it is given until ``run_start``, which forgets the pace of
+    the run before, too. ``lane_read`` is for an engine without a contraction.
     """
 
     def __init__(self, config: Config) -> None:
@@ -160,12 +159,13 @@ class ContractionEngine(wiring.Component):
             {
                 "contract": In(instruction_layout(Contract)),
                 "deltas": In(deltas_layout()),
+                "number": In(range(CONTRACTIONS)),
                 "start": In(1),
-                "ready": Out(1),
+                "taken": Out(1),
                 "drained": Out(1),
                 "run_start": In(1),
                 "fault": Out(1),
-                "fault_earlier": Out(1),
+                "fault_number": Out(range(CONTRACTIONS)),
                 "half": In(1),
                 "weights_row": Out(range(config.effective_rows)),
                 "weights": In(ArrayLayout(signed(config.word), config.columns)),
@@ -193,18 +193,23 @@ class ContractionEngine(wiring.Component):
             m.d.comb += after.given_word.eq(before.read_word)
 
         stop = Signal()
+        failed = Signal()
+        m.d.sync += [
+            nest.start.eq(self.start),
+            failed.eq((failed | stop) & ~self.run_start),
+            self.fault.eq(stop & ~failed),
+            self.fault_number.eq(Mux(drain.fault, drain.number, nest.tile.number)),
+        ]
         m.d.comb += [
             nest.contract.eq(self.contract),
             nest.deltas.eq(self.deltas),
-            nest.start.eq(self.start),
-            self.ready.eq(nest.ready),
+            nest.number.eq(self.number),
+            self.taken.eq(nest.taken),
             self.drained.eq(nest.drained),
             self.captured.eq(nest.captured),
             nest.run_start.eq(self.run_start),
             stop.eq(nest.fault | drain.fault),
-            nest.drop.eq(stop),
-            self.fault.eq(stop),
-            self.fault_earlier.eq(Mux(drain.fault, drain.odd, nest.tile.odd) != nest.odd),
+            nest.drop.eq(stop | failed),
         ]
 
         # A row's way into lane 0, each part when the lane needs it.

@@ -151,7 +151,6 @@ class _Hazards:
         self._contract: tuple[int, tuple[int, int, int, int]] | None = None
         self._sweep: int | None = None
         self._swept: tuple[int, int] | None = None
-        self._captured: int | None = None
         self._coefficient: int | None = None
         self.found: dict[tuple[int, int, Wait], Hazard] = {}
 
@@ -161,15 +160,14 @@ class _Hazards:
     def visit(self, index: int) -> None:
         instruction, schedule = self._program[index], self._schedule
         last_row, next_end = schedule.last_row, schedule.next_end
-        cycle = schedule.issue(self._timings[index])
+        schedule.issue(self._timings[index])
+        cycle = schedule.start
         if isinstance(instruction, Contract):
             stall = max(next_end - (cycle + instruction.rows), 0)
             self._contraction(index, instruction, cycle, stall)
         elif isinstance(instruction, Sweep):
             self._sweeping(index, instruction, cycle, last_row)
         elif isinstance(instruction, Coefficient):
-            if self._captured is not None and cycle < schedule.loss_done:
-                self._report(self._captured, index, Wait.LOSS, "reads the loss slots before those are stored")
             if self._sweep is not None and cycle < schedule.sweep_done and self._updates(self._sweep):
                 self._report(self._sweep, index, Wait.SWEEP, "writes the coefficients during the update")
             self._coefficient = index
@@ -236,8 +234,6 @@ class _Hazards:
         if self._sweep is not None and cycle < self._schedule.sweep_done and _overlap(self._swept, rows):
             self._report(self._sweep, index, Wait.SWEEP, "reads weight rows before the end")
         self._contract = index, rows
-        if contract.to_loss:
-            self._captured = index
 
     def _forget(self, cycle: int) -> None:
         """Drops the results that a contraction issued in ``cycle`` or later can read."""
@@ -248,7 +244,7 @@ class _Hazards:
         now = self._schedule.now
         self._forget(now)
         written = tuple((index, base, last_row - now) for index, base, last_row in self._written)
-        units = (self._contract, self._sweep, self._swept, self._captured, self._coefficient)
+        units = (self._contract, self._sweep, self._swept, self._coefficient)
         return (self._schedule.key(), written, units, self._registers.values)
 
     def mark(self) -> int:
@@ -273,7 +269,7 @@ def hazards(program: Sequence[Instruction], config: Config, *, repeat: int = 1, 
 
     Lane memory exactly: a row that reads an address before an earlier tile's result of it can be read. Weight rows: a
     contraction that is issued while a PERTURB sweep of its rows goes on, or such a sweep issued before the last
-    contraction has read its rows. COEFFICIENT before the losses are stored, UPDATE before the coefficients are there,
+    contraction has read its rows. UPDATE before the coefficients are there,
     COEFFICIENT during an UPDATE. A gather is never too early: the machine waits for it and lets it wait. ``program``
     must have passed ``check``.
     """

@@ -16,7 +16,7 @@ from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
-from .cells import BlockRam, Multiplier
+from .cells import Accumulator, BlockRam, Copies, Multiplier
 from .config import Config
 from .drain import write_layout
 from .epilogue import Epilogue
@@ -190,16 +190,23 @@ class Lane(wiring.Component):
             operand.eq(Mux(is_rectified & moved[-1], 0, moved) - before),
         ]
 
-        # Multipliers; sums; drain.
+        # Multipliers; sums; drain. What all columns hang on is registered once for each.
+        m.submodules.adds = adds = Copies(width=1, count=config.columns)
+        m.submodules.loads = loads = Copies(width=1, count=config.columns)
+        m.d.comb += [adds.i.eq(~self.control.first), loads.i.eq(self.control.load)]
         drained: Signal | None = None
         for column in reversed(range(config.columns)):
             m.submodules[f"multiplier{column}"] = multiplier = Multiplier(a_bits=config.word, b_bits=config.word)
-            total = Signal(signed(config.accumulator), name=f"sum{column}")
+            m.submodules[f"sum{column}"] = total = Accumulator(bits=config.accumulator, i_bits=2 * config.word)
             drain = Signal(signed(config.accumulator), name=f"drain{column}")
-            m.d.comb += [multiplier.a.eq(operand), multiplier.b.eq(control.weights[column])]
-            m.d.sync += total.eq(Mux(control.first, 0, total) + multiplier.o)
-            with m.If(control.load):
-                m.d.sync += drain.eq(total)
+            m.d.comb += [
+                multiplier.a.eq(operand),
+                multiplier.b.eq(control.weights[column]),
+                total.i.eq(multiplier.o),
+                total.adds.eq(adds.o[column]),
+            ]
+            with m.If(loads.o[column]):
+                m.d.sync += drain.eq(total.o)
             if drained is not None:
                 with m.Else():
                     m.d.sync += drain.eq(drained)

@@ -11,6 +11,9 @@ from .registers import ADDRESS_BITS
 
 #: The address streams of a contraction: activations, weights, results, biases.
 STREAMS = "awob"
+#: Numbers of contractions, which tell those apart that are under way at once: one given, one whose rows are issued,
+#: and those whose results drain.
+CONTRACTIONS = 4
 LEVELS = range(REDUCTION_LEVELS + OUTER_LEVELS)
 _DELTAS = {f"{stream}{level}" for stream in STREAMS for level in LEVELS}
 

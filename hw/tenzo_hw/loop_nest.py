@@ -12,7 +12,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import and_, or_
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 from .collisions import NO_COLLISIONS
 from .config import REDUCTION_LEVELS, Config
 from .isa import Activation, Base, Contract, Operand
-from .layouts import LEVELS, STREAMS, deltas_layout, instruction_layout
+from .layouts import CONTRACTIONS, LEVELS, STREAMS, deltas_layout, instruction_layout
 from .registers import ADDRESS_BITS
 from .timing import capture_latency, result_latency
 
@@ -57,7 +57,7 @@ def row_layout(config: Config) -> StructLayout:
 def tile_layout(config: Config) -> StructLayout:
     """What becomes of a tile: ``output`` is its first result's address, ``last_column`` its results less one.
 
-    ``base`` is NONE without ``to_loss``. ``odd`` tells its contraction from the one before and the one after.
+    ``base`` is NONE without ``to_loss``. ``number`` is its contraction's.
     """
     return StructLayout(
         {
@@ -69,23 +69,26 @@ def tile_layout(config: Config) -> StructLayout:
             "store": 1,
             "to_loss": 1,
             "base": Base,
-            "odd": 1,
+            "number": range(CONTRACTIONS),
         }
     )
 
 
 class LoopNest(wiring.Component):
-    """Issues the rows of ``contract``, taken with ``start`` while ``ready``, from the next cycle on.
+    """Issues the rows of ``contract``, one contraction after the other without a gap.
 
-    Its ``deltas`` come before, from the cycle after the start before on. Its bases are taken a cycle after ``start``.
+    ``start`` strobes when a contraction is given, all of which is there a cycle before. It is taken, with its
+    ``number``, in that cycle or the first one later in which the nest is idle or issues the last row of all; its first
+    row is issued in the next cycle. ``taken`` strobes then: the next contraction may be given from there on, its
+    ``deltas`` before it. ``contract`` must hold until ``taken`` is over.
 
     A row issued in cycle t is ``row`` in cycle t + ``NEST_LATENCY``, with its ``tile``. A tile's last row waits until
-    the tile before has drained, and for the pace of that tile's contraction; ``run_start`` forgets the pace. ``ready``:
-    idle or issuing the last row of all. ``drained``: rows from the next cycle on read every result. ``captured``: no
+    the tile before has drained, and for the pace of that tile's contraction; ``run_start`` forgets the pace.
+    ``drained``: rows from the next cycle on read every result. ``captured``, from the second cycle after a start on: no
     contraction with ``base`` ADD has results to come at the loss accumulator.
 
     ``fault`` strobes in place of a row whose address is outside of its memory. ``drop``, which must be high with it,
-    forgets the contraction and its rows on the way. ``odd`` is the tiles' of the contraction started last.
+    forgets the contraction, one that is given, and its rows on the way.
     """
 
     def __init__(self, *, config: Config) -> None:
@@ -94,14 +97,14 @@ class LoopNest(wiring.Component):
             {
                 "contract": In(instruction_layout(Contract)),
                 "deltas": In(deltas_layout()),
+                "number": In(range(CONTRACTIONS)),
                 "start": In(1),
-                "ready": Out(1),
+                "taken": Out(1),
                 "drained": Out(1),
                 "captured": Out(1),
                 "run_start": In(1),
                 "drop": In(1),
                 "fault": Out(1),
-                "odd": Out(1),
                 "row": Out(row_layout(config)),
                 "tile": Out(tile_layout(config)),
             }
@@ -113,7 +116,10 @@ class LoopNest(wiring.Component):
         config = self._config
         held = {name: Signal(self.contract[name].shape(), name=name) for name in self._held()}
         held |= {f"count{level}": Signal(config.count_bits, name=f"count{level}") for level in LEVELS}
-        with m.If(self.start):
+        take = Signal()
+        # What a row needs only a stage later is taken a cycle later: fewer registers wait for that decision.
+        m.d.sync += self.taken.eq(take)
+        with m.If(self.taken):
             m.d.sync += [register.eq(self.contract[name]) for name, register in held.items()]
 
         # 0: the counters, and whether the row at hand is issued.
@@ -121,62 +127,123 @@ class LoopNest(wiring.Component):
         bias_row = Signal()
         fresh = Signal()
         at_last = [Signal(name=f"at_last{level}") for level in LEVELS]
-        clear = Signal(init=1)
-        paced = Signal(init=1)
+        # The tile before has drained and its pace is over.
+        is_open = Signal(init=1)
+        given = Signal()
         tile_end = Signal()
         issue = Signal()
         finish = Signal()
-        # All counters are at their last turn: a register, because the sequencer's choice hangs on it.
+        # All counters are at their last turn, in a register: the next contraction hangs on it.
         at_end = Signal()
         m.d.comb += [
             tile_end.eq(~bias_row & _all(at_last[:REDUCTION_LEVELS])),
-            issue.eq(active & (clear & paced | ~tile_end)),
-            finish.eq(active & at_end & ~bias_row & clear & paced),
-            self.ready.eq(~active | finish),
+            issue.eq(active & (is_open | ~tile_end)),
+            finish.eq(at_end & ~bias_row & is_open),
+            take.eq((self.start | given) & (~active | finish)),
         ]
+        m.d.sync += given.eq((self.start | given) & ~take & ~self.drop)
+        number = Signal.like(self.number)
+        odd = Signal()
+        has_bias = Signal()
+        tile_level = Signal.like(self.contract.tile_level)
         with m.If(issue):
-            m.d.sync += [fresh.eq(tile_end), bias_row.eq(tile_end & held["bias"])]
+            m.d.sync += [fresh.eq(tile_end), bias_row.eq(tile_end & has_bias)]
         with m.If(finish | self.drop):
             m.d.sync += active.eq(0)
-        with m.If(self.start):
-            m.d.sync += [active.eq(1), fresh.eq(1), bias_row.eq(self.contract.bias), self.odd.eq(~self.odd)]
+        with m.If(take):
+            m.d.sync += [
+                active.eq(1),
+                fresh.eq(1),
+                bias_row.eq(self.contract.bias),
+                has_bias.eq(self.contract.bias),
+                tile_level.eq(self.contract.tile_level),
+                number.eq(self.number),
+                odd.eq(~odd),
+            ]
         steps = []
-        turning: Value = issue & ~bias_row
-        following_at_last = []
+        turns = Signal()
+        m.d.comb += turns.eq(issue & ~bias_row)
+        turning: Value = turns
+        single = [Signal(name=f"single{level}") for level in LEVELS]
+        at_second = [Signal(name=f"at_second{level}") for level in LEVELS]
+        coming_single = [Signal(name=f"coming_single{level}") for level in LEVELS]
         for level in LEVELS:
-            following_at_last.append(self._counter(m, level, turning, at_last[level], held[f"count{level}"]))
+            given_count = self.contract[f"count{level}"][: config.count_bits]
+            m.d.sync += coming_single[level].eq(given_count == 1)
+            with m.If(take):
+                m.d.sync += single[level].eq(coming_single[level])
+            self._counter(
+                m,
+                level,
+                take=take,
+                given=given_count,
+                turning=turning,
+                at_last=at_last[level],
+                at_second=at_second[level],
+                single=single[level],
+                coming_single=coming_single[level],
+                count=held[f"count{level}"],
+            )
             steps.append(turning & ~at_last[level])
             turning = turning & at_last[level]
-        m.d.sync += at_end.eq(_all(following_at_last))
+        # A turn takes all to the end when it takes one level there, those below have but one, and the others are there.
+        reached = reduce(
+            or_,
+            (_all([at_second[level], *single[:level], *at_last[:level], *at_last[level + 1 :]]) for level in LEVELS),
+        )
+        with m.If(take):
+            m.d.sync += at_end.eq(_all(coming_single))
+        with m.Elif(turns):
+            m.d.sync += at_end.eq(reached)
 
         # Draining: a tile occupies the drain for as many cycles as it has columns, and the loss for its pace.
         last_column = Signal(range(config.columns))
         cols = Signal.like(last_column)
         last_cols = Signal.like(last_column)
         pause = Signal.like(self.contract.pace)
-        base = Signal(Base)
-        with m.If(self.start):
-            m.d.sync += [
-                cols.eq(self.contract.cols - 1),
-                last_cols.eq(self.contract.last_cols - 1),
-                pause.eq(self.contract.pace - self.contract.pace.any()),
-            ]
-            if config.incremental:
-                m.d.sync += base.eq(Mux(self.contract.to_loss, self.contract.base, Base.NONE))
-        m.d.comb += last_column.eq(Mux(Array(at_last[REDUCTION_LEVELS:])[held["tile_level"]], last_cols, cols))
-        settled = Signal(init=1)
-        tile_issued = issue & tile_end
-        self._countdown(m, tile_issued, last_column, clear)
-        self._countdown(m, tile_issued, pause, paced)
-        with m.If(self.run_start):
-            m.d.sync += paced.eq(1)
-        self._countdown(m, tile_issued, last_column + (result_latency(config) - 2), settled)
-        all_given = Signal(init=1)
-        makes_differences = base == Base.ADD
-        self._countdown(m, tile_issued & makes_differences, last_column + capture_latency(config), all_given)
+        # Whether a tile needs no waiting, and whether its pace needs none: what is next is decided with few gates.
+        fields = {"cols": cols, "last_cols": last_cols, "pause": pause}
+        coming = {name: Signal.like(field, name=f"coming_{name}") for name, field in fields.items()}
+        is_zero = {name: Signal(name=f"is_zero_{name}") for name in fields}
+        coming_zero = {name: Signal(name=f"coming_zero_{name}") for name in fields}
+        at_last_tile = Signal()
+        m.d.sync += [
+            coming["cols"].eq(self.contract.cols - 1),
+            coming["last_cols"].eq(self.contract.last_cols - 1),
+            coming["pause"].eq(self.contract.pace - self.contract.pace.any()),
+            coming_zero["cols"].eq(self.contract.cols == 1),
+            coming_zero["last_cols"].eq(self.contract.last_cols == 1),
+            coming_zero["pause"].eq(self.contract.pace <= 1),
+        ]
+        with m.If(take):
+            m.d.sync += [field.eq(coming[name]) for name, field in fields.items()]
+            m.d.sync += [is_zero[name].eq(coming_zero[name]) for name in fields]
         m.d.comb += [
-            self.drained.eq(settled & ~active),
-            self.captured.eq(all_given & ~(active & makes_differences)),
+            at_last_tile.eq(Array(at_last[REDUCTION_LEVELS:])[tile_level]),
+            last_column.eq(Mux(at_last_tile, last_cols, cols)),
+        ]
+        tile_issued = issue & tile_end
+        no_drain = Mux(at_last_tile, is_zero["last_cols"], is_zero["cols"])
+        cleared, _ = self._countdown(m, tile_issued, last_column, no_drain, "clear")
+        paced, _ = self._countdown(m, tile_issued, pause, is_zero["pause"], "pace", self.run_start)
+        m.d.sync += is_open.eq(cleared & paced)
+
+        # A cycle later: when the results of the last tile can be read, and are at the loss.
+        base = Signal(Base)
+        if config.incremental:
+            with m.If(self.taken):
+                m.d.sync += base.eq(Mux(self.contract.to_loss, self.contract.base, Base.NONE))
+        was_issued = Signal()
+        was_active = Signal()
+        was_last = Signal.like(last_column)
+        m.d.sync += [was_issued.eq(tile_issued), was_active.eq(active), was_last.eq(last_column)]
+        makes_differences = base == Base.ADD
+        _, settled = self._countdown(m, was_issued, was_last + (result_latency(config) - 3), Const(0), "settle")
+        given_after = was_last + (capture_latency(config) - 1)
+        _, all_given = self._countdown(m, was_issued & makes_differences, given_after, Const(0), "give")
+        m.d.comb += [
+            self.drained.eq(settled & ~was_issued & ~active),
+            self.captured.eq(all_given & ~((was_active | was_issued) & makes_differences)),
         ]
 
         # 1: the level that steps. What does not change on the way is taken along as one bundle.
@@ -190,42 +257,46 @@ class LoopNest(wiring.Component):
             rows[0].first.eq(fresh),
             rows[0].last.eq(tile_end),
             rows[0].bias.eq(bias_row),
-            rows[0].from_batch.eq(held["from_batch"]),
-            rows[0].operand.eq(held["operand"] if config.incremental else held["operand"] & Operand.RELU),
-            rows[0].one.eq(held["one"]),
-            tiles[0].stride.eq(held["col_stride"]),
             tiles[0].last_column.eq(last_column),
-            tiles[0].shift.eq(held["shift"]),
-            tiles[0].activation.eq(held["activation"]),
-            tiles[0].store.eq(held["store"]),
-            tiles[0].to_loss.eq(held["to_loss"]),
-            tiles[0].base.eq(base),
-            tiles[0].odd.eq(self.odd),
+            tiles[0].number.eq(number),
         ]
         for bundle in (rows, tiles):
             m.d.sync += [later.eq(earlier) for earlier, later in pairwise(bundle)]
+        m.d.sync += [
+            rows[1].from_batch.eq(held["from_batch"]),
+            rows[1].operand.eq(held["operand"] if config.incremental else held["operand"] & Operand.RELU),
+            rows[1].one.eq(held["one"]),
+            tiles[1].stride.eq(held["col_stride"]),
+            tiles[1].shift.eq(held["shift"]),
+            tiles[1].activation.eq(held["activation"]),
+            tiles[1].store.eq(held["store"]),
+            tiles[1].to_loss.eq(held["to_loss"]),
+            tiles[1].base.eq(base),
+        ]
         with m.If(self.drop):
             m.d.sync += [stage.valid.eq(0) for stage in rows]
 
         # 2, 3: deltas and addresses. The bases come right behind the last row of the contraction before.
         starts = Signal(2)
-        m.d.sync += starts.eq(Cat(self.start, starts))
+        m.d.sync += starts.eq(Cat(take, starts))
         addresses = {}
         place = Cat(
             reduce(or_, (step[level] for level in LEVELS if _place(level) >> bit & 1))
             for bit in range((_PLACES - 1).bit_length())
         )
-        for number, stream in enumerate(STREAMS):
+        given_deltas = Signal.like(self.deltas)
+        m.d.sync += given_deltas.eq(self.deltas)
+        for bit, stream in enumerate(STREAMS):
             # One half holds the deltas of the contraction at hand, the other one takes those of the next.
             m.submodules[f"deltas_{stream}"] = deltas = Memory(
                 shape=ADDRESS_BITS, depth=2 * _PLACES, init=[], attrs=NO_COLLISIONS
             )
             write, read = deltas.write_port(), deltas.read_port()
             m.d.comb += [
-                write.en.eq(self.deltas.write[number]),
-                write.addr.eq(Cat(_place(self.deltas.level)[:3], ~self.odd)),
-                write.data.eq(self.deltas[stream]),
-                read.addr.eq(Cat(place, self.odd)),
+                write.en.eq(given_deltas.write[bit]),
+                write.addr.eq(Cat(_place(given_deltas.level)[:3], ~odd)),
+                write.data.eq(given_deltas[stream]),
+                read.addr.eq(Cat(place, odd)),
             ]
             delta = read.data
             first = Signal(ADDRESS_BITS, name=f"first_{stream}")
@@ -271,34 +342,65 @@ class LoopNest(wiring.Component):
     @staticmethod
     def _held() -> list[str]:
         """Fields of the instruction that are needed after the start."""
-        operands = ["bias", "one", "from_batch", "operand"]
-        results = ["tile_level", "col_stride", "shift", "activation", "store", "to_loss"]
-        return operands + results
-
-    def _counter(self, m: Module, level: int, turning: Value, at_last: Signal, count: Signal) -> Signal:
-        """Counts the turns of a level down to 1; returns what the register ``at_last`` is in the next cycle."""
-        remaining = Signal.like(count, name=f"remaining{level}")
-        single = Signal(name=f"single{level}")
-        following = Signal(name=f"following_at_last{level}")
-        m.d.comb += following.eq(at_last)
-        m.d.sync += at_last.eq(following)
-        with m.If(turning):
-            m.d.sync += remaining.eq(Mux(at_last, count, remaining - 1))
-            m.d.comb += following.eq(Mux(at_last, single, remaining == 2))
-        with m.If(self.start):
-            given = self.contract[f"count{level}"][: len(count)]
-            m.d.sync += [remaining.eq(given), single.eq(given == 1)]
-            m.d.comb += following.eq(given == 1)
-        return following
+        return ["one", "from_batch", "operand", "col_stride", "shift", "activation", "store", "to_loss"]
 
     @staticmethod
-    def _countdown(m: Module, load: Value, cycles: Value, over: Signal) -> None:
-        """``over`` is low for ``cycles`` cycles after ``load``."""
-        remaining = Signal(cycles.shape(), name=f"until_{over.name}")
+    def _counter(
+        m: Module,
+        level: int,
+        *,
+        take: Value,
+        given: Value,
+        turning: Value,
+        at_last: Signal,
+        at_second: Signal,
+        single: Signal,
+        coming_single: Signal,
+        count: Signal,
+    ) -> None:
+        """Counts the turns of a level down to 1; ``at_last`` and, with two left, ``at_second`` are registers.
+
+        A count of 1 needs no turns to be counted, so ``count``, which is ``given`` a cycle later, is not looked at in
+        the first row.
+        """
+        remaining = Signal.like(count, name=f"remaining{level}")
+        coming_double = Signal(name=f"coming_double{level}")
+        double = Signal(name=f"double{level}")
+        m.d.sync += coming_double.eq(given == 2)
+        with m.If(take):
+            m.d.sync += [
+                remaining.eq(given),
+                double.eq(coming_double),
+                at_last.eq(coming_single),
+                at_second.eq(coming_double),
+            ]
+        with m.Elif(turning):
+            m.d.sync += [
+                remaining.eq(Mux(at_last, count, remaining - 1)),
+                at_last.eq(Mux(at_last, single, at_second)),
+                at_second.eq(Mux(at_last, double, remaining == 3)),
+            ]
+
+    @staticmethod
+    def _countdown(
+        m: Module, load: Value, cycles: Value, is_zero: Value, name: str, end: Value | None = None
+    ) -> tuple[Signal, Signal]:
+        """A register that is low for ``cycles`` cycles after ``load``, or until ``end``; first what it is next.
+
+        ``is_zero``: whether ``cycles`` is 0.
+        """
+        remaining = Signal(cycles.shape(), name=f"cycles_to_{name}")
+        over = Signal(init=1, name=f"over_{name}")
+        following = Signal(name=f"following_{name}")
+        m.d.comb += following.eq(over | (remaining == 1))
+        m.d.sync += [over.eq(following), remaining.eq(remaining - 1)]
         with m.If(load):
-            m.d.sync += [remaining.eq(cycles), over.eq(cycles == 0)]
-        with m.Elif(~over):
-            m.d.sync += [remaining.eq(remaining - 1), over.eq(remaining == 1)]
+            m.d.comb += following.eq(is_zero)
+            m.d.sync += remaining.eq(cycles)
+        if end is not None:
+            with m.If(end):
+                m.d.comb += following.eq(1)
+        return following, over
 
 
 def _place(level: Value | int) -> Value | int:

@@ -14,24 +14,29 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .collisions import NO_COLLISIONS
+from .cells import BlockRam
 from .config import LOSS_FRACTION, Config
 from .delay import DelayLine, delayed
 from .drain import outcome_layout
 from .isa import Base, Loss, LossKind
 from .layouts import instruction_layout
-from .loss_lane import capture_layout, result_layout
-from .loss_pipe import LossPipe, choice_layout, target_write_signature
+from .loss_lane import LANE_CYCLES, capture_layout, result_layout
+from .loss_pipe import LossPipe, choice_layout, settings_layout, target_write_signature
 from .numbers import round_shift, saturate
-from .sample_loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
+from .sample_loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS, scale_of
 from .timing import loss_latency
 
-_CORRECT_LIMIT = (1 << 16) - 1
+#: Cycles after ``setup_start`` until a result may come.
+SETUP_CYCLES = 4
+#: Cycles from a slot's address until its word is read.
+SLOT_READ_CYCLES = 3
+#: Cycles from the reader's choice of an output to the pipes', and from the pipes' sum to a slot's.
+_CHOICE_CYCLES = LANE_CYCLES - 2
+_SLOT_CYCLES = 4
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray, fraction: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +107,7 @@ def slot(config: Config, values: np.ndarray) -> int:
 
 
 def slot_read_signature(config: Config) -> wiring.Signature:
-    """Read port of the loss slots: the word of ``address``, one cycle later."""
+    """Read port of the loss slots: the word of ``address``, ``SLOT_READ_CYCLES`` later."""
     return wiring.Signature({"address": Out(range(config.losses)), "data": In(config.loss_word)})
 
 
@@ -111,11 +116,18 @@ def _addend_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"slot": range(config.losses), "first": 1, "last": 1, "is_difference": 1})
 
 
+def _times(value: Value, factor: int) -> Value:
+    """``value`` times a constant, as a sum: a DSP block would be wasted on it."""
+    terms = [Cat(Const(0, place), value) for place in range(factor.bit_length()) if factor >> place & 1]
+    return sum(terms[1:], terms[0])
+
+
 class LossAccumulator(wiring.Component):
     """Sums the losses of groups of samples into slots; ``losses``, ``added`` and ``accumulated`` are its model.
 
     ``setup`` is taken with ``setup_start``, which must come while ``done``: the next loss goes to slot 0, the next
-    group's targets start at ``setup.target``. ``outcome`` goes with lane 0's result. Lane l's results come l cycles
+    group's targets start at ``setup.target``. The next result may come ``SETUP_CYCLES`` later, of targets written
+    before ``setup_start``. ``outcome`` goes with lane 0's result. Lane l's results come l cycles
     after lane 0's. A *plain* group is the next ``outputs`` results after a ``reserve``, which must come while ``free``.
     Its outputs are kept as the base with ``outcome.base`` KEEP.
 
@@ -127,14 +139,15 @@ class LossAccumulator(wiring.Component):
 
     A group captured with lane 0's last result in cycle c is read from cycle c + 1 on, or right after the group before
     it, for outputs * loss_lanes cycles, counted in the first pipe; in the next cycle its buffer is free. ``done`` is
-    low from the cycle after ``reserve`` and while ``captured`` is low, until ``loss_latency`` cycles after the group's
-    last output is read: then nothing is reserved, captured or being summed, and the slots are stored. ``captured`` may
-    rise in the cycle after lane 0's last result. Targets come from ``half`` of their memory.
+    low from the cycle after ``reserve`` and that after ``captured`` falls until ``loss_latency`` cycles after the
+    group's last output is read: then nothing is reserved, captured or being summed, and the slots are stored.
+    ``captured`` may rise in the cycle after lane 0's last result. Targets come from ``half`` of their memory. All
+    outputs but the slots' data are registers.
 
     A slot becomes the sum of its groups' losses. With ``setup.accumulate`` that is added to what it held, except when
     ``setup.target`` is 0. ``correct`` counts the samples classified right since ``correct_clear`` or ``run_start``, up
-    to 65535. ``run_start`` forgets all groups; a setup must follow before the next one. ``host_read`` is for times
-    without a group.
+    to 65535. ``run_start`` forgets all groups; a setup must follow before the next one. ``coefficient_read`` is for
+    times while ``done``, with ``coefficient_reads`` high, and ``host_read`` for those without either.
     """
 
     def __init__(self, config: Config) -> None:
@@ -153,6 +166,7 @@ class LossAccumulator(wiring.Component):
                 "half": In(1),
                 "target_write": In(target_write_signature(config)),
                 "coefficient_read": In(slot_read_signature(config)),
+                "coefficient_reads": In(1),
                 "host_read": In(slot_read_signature(config)),
                 "correct": Out(16),
                 "correct_clear": In(1),
@@ -165,187 +179,258 @@ class LossAccumulator(wiring.Component):
         config = self.config
         m = Module()
 
-        squared = Signal()
-        shift = Signal(5)
-        last_output = Signal(range(config.outputs))
-        last_group = Signal(16)
-        first_target = Signal(range(config.target_depth))
-        accumulate = Signal()
-        # Words of the target memory from one pipe's to the next one's, and from the first pipe's to its next group's.
-        stride = Signal(range(config.target_depth))
-        skipped = Signal(range(config.target_depth))
-        is_squared = self.setup.kind == LossKind.SQUARED_ERROR
-        sample = Mux(is_squared, self.setup.outputs, 1)
+        # What a setup leads to: constant once it is prepared.
+        setup = Signal(self.setup.shape())
         with m.If(self.setup_start):
-            m.d.sync += [
-                squared.eq(is_squared),
-                shift.eq(Mux(is_squared, 0, self.setup.fraction)),
-                last_output.eq(self.setup.outputs - 1),
-                last_group.eq(self.setup.groups - 1),
-                first_target.eq(self.setup.target),
-                accumulate.eq(self.setup.accumulate & (self.setup.target != 0)),
-                stride.eq(sample * config.loss_lanes),
-                skipped.eq(sample * (config.lanes - config.loss_lanes)),
-            ]
+            m.d.sync += setup.eq(self.setup)
+        prepared = delayed(m, self.setup_start, SETUP_CYCLES - 1)
+        settings = Signal(settings_layout(config))
+        is_squared = setup.kind == LossKind.SQUARED_ERROR
+        sample = Mux(is_squared, setup.outputs, 1)
+        scale = scale_of(setup.fraction)
+        # The outputs of a sample, and groups of a slot: only one, or the word before the last and the last group.
+        is_single = Signal()
+        last_but_one = Signal(range(config.outputs))
+        is_only = Signal()
+        last_group = Signal(16)
+        accumulate = Signal()
+        # Words of the target memory: the first, and from one group of lanes to the next one.
+        first_target = Signal(range(config.target_depth))
+        group_stride = Signal(range(config.target_depth))
+        second_target = Signal(range(config.target_depth))
+        m.d.sync += [
+            settings.squared.eq(is_squared),
+            settings.scale.eq(Mux(is_squared, 0, scale)),
+            settings.stride.eq(_times(sample, config.loss_lanes)),
+            settings.half.eq(self.half),
+            is_single.eq(setup.outputs == 1),
+            last_but_one.eq(setup.outputs - 2),
+            is_only.eq(setup.groups == 1),
+            last_group.eq(setup.groups - 1),
+            accumulate.eq(setup.accumulate & (setup.target != 0)),
+            first_target.eq(setup.target),
+            group_stride.eq(_times(sample, config.lanes)),
+            second_target.eq(first_target + group_stride),
+        ]
 
-        # Capture: the words of a group.
-        capture_word = Signal(range(config.outputs))
-        capture_buffer = Signal()
+        # Capture: the words of a group. Groups that wait to be read: none 0, one 1, two 3.
+        capture = Signal(capture_layout(config))
+        capture_last = Signal()
         full = Signal()
         is_difference = Signal()
         named = Array(Signal(range(config.losses), name=f"named{buffer}") for buffer in range(2))
-        capture = Signal(capture_layout(config))
+        waiting = Signal(2)
         m.d.comb += [
-            capture.word.eq(capture_word),
-            capture.buffer.eq(capture_buffer),
             capture.keep.eq(self.outcome.base == Base.KEEP),
             capture.add.eq(self.outcome.base == Base.ADD),
+            full.eq(self.results[0].valid & capture_last),
         ]
+        capture_word, capture_buffer, capture_first = Signal.like(capture.word), Signal(), Signal()
+        m.d.comb += [capture.word.eq(capture_word), capture.buffer.eq(capture_buffer)]
         with m.If(self.results[0].valid):
-            m.d.sync += [capture_word.eq(capture_word + 1), is_difference.eq(capture.add)]
-            with m.If(capture_word == 0):
+            m.d.sync += [is_difference.eq(capture.add), capture_first.eq(capture_last)]
+            with m.If(capture_first):
                 m.d.sync += named[capture_buffer].eq(self.outcome.slot)
-            with m.If(capture_word == last_output):
-                m.d.comb += full.eq(1)
-                m.d.sync += [capture_word.eq(0), capture_buffer.eq(~capture_buffer)]
+            with m.If(capture_last):
+                m.d.sync += [capture_word.eq(0), capture_last.eq(is_single), capture_buffer.eq(~capture_buffer)]
+            with m.Else():
+                m.d.sync += [capture_word.eq(capture_word + 1), capture_last.eq(capture_word == last_but_one)]
 
-        # Reader: words of a lane, the first pipe's lanes of a group, groups of a slot.
-        word = Signal(range(config.outputs))
-        lane = Signal(range(config.loss_lanes))
-        group = Signal(16)
+        # Reader: words of a lane, the first pipe's lanes of a group, groups of a slot; each with a bit for its last.
+        reading = waiting[0]
+        word, word_last = Signal(range(config.outputs)), Signal()
+        lane, lane_last = Signal(range(config.loss_lanes)), Signal()
+        group, group_last = Signal(16), Signal()
         buffer = Signal()
-        target = Signal(range(config.target_depth))
-        slot_index = Signal(range(config.losses))
-        reserved = Signal(range(3))
-        waiting = Signal(range(3))
-        # Bit n: the reader chose an output n + 1 cycles ago.
-        summing = Signal(loss_latency(config) - 1)
-        # High when no bit of it is.
-        quiet = Signal(init=1)
-        reading = Signal()
-        last = Signal()
+        slot_index, slot_first = Signal(range(config.losses)), Signal()
+        target, next_target = Signal(range(config.target_depth)), Signal(range(config.target_depth))
         released = Signal()
         end = Signal()
-        m.d.comb += [
-            reading.eq(waiting != 0),
-            last.eq(word == last_output),
-            released.eq(reading & last & (lane == config.loss_lanes - 1)),
-            end.eq(released & (group == last_group)),
-            self.free.eq(reserved != 2),
-            self.idle.eq(reserved == 0),
-            self.done.eq(self.idle & self.captured & ~reading & quiet),
-        ]
-        m.d.sync += [
-            reserved.eq(reserved + self.reserve - (released & ~is_difference)),
-            waiting.eq(waiting + full - released),
-            summing.eq(Cat(reading, summing)),
-            quiet.eq(~(reading | summing[:-1].any())),
-        ]
+        m.d.comb += [released.eq(reading & word_last & lane_last), end.eq(released & group_last)]
         with m.If(reading):
-            m.d.sync += word.eq(word + 1)
-            with m.If(squared | last):
+            m.d.sync += slot_first.eq(end)
+            with m.If(word_last):
+                m.d.sync += [word.eq(0), word_last.eq(is_single)]
+            with m.Else():
+                m.d.sync += [word.eq(word + 1), word_last.eq(word == last_but_one)]
+            with m.If(word_last & lane_last):
+                m.d.sync += [lane.eq(0), lane_last.eq(config.loss_lanes == 1), buffer.eq(~buffer)]
+                m.d.sync += [group.eq(group - 1), group_last.eq(group == 1)]
+                m.d.sync += [target.eq(next_target), next_target.eq(next_target + group_stride)]
+                with m.If(group_last):
+                    m.d.sync += [group.eq(last_group), group_last.eq(is_only), slot_index.eq(slot_index + 1)]
+                    m.d.sync += [target.eq(first_target), next_target.eq(second_target)]
+            with m.Elif(word_last | settings.squared):
                 m.d.sync += target.eq(target + 1)
-            with m.If(last):
-                m.d.sync += [word.eq(0), lane.eq(lane + 1)]
-            with m.If(released):
-                m.d.sync += [lane.eq(0), group.eq(group + 1), buffer.eq(~buffer), target.eq(target + skipped + 1)]
-            with m.If(end):
-                m.d.sync += [group.eq(0), target.eq(first_target), slot_index.eq(slot_index + 1)]
+                with m.If(word_last):
+                    m.d.sync += [lane.eq(lane + 1), lane_last.eq(lane == config.loss_lanes - 2)]
 
-        # 1: what the first pipe reads.
+        # Bit n: the reader chose an output n + 1 cycles ago. ``busy`` counts the cycles until all of these are stored.
+        latency = loss_latency(config)
+        summing = Signal(latency - 2)
+        busy = Signal(range(latency - 1))
+        with m.If(reading):
+            m.d.sync += busy.eq(latency - 2)
+        with m.Elif(busy != 0):
+            m.d.sync += busy.eq(busy - 1)
+        leaves = released & ~is_difference
+        free, idle = Signal(init=1), Signal(init=1)
+        done = Signal(init=1)
+        m.d.comb += [self.free.eq(free), self.idle.eq(idle), self.done.eq(done)]
+        m.d.sync += [
+            summing.eq(Cat(reading, summing)),
+            done.eq(idle & self.captured & ~self.reserve & ~reading & (busy == 0)),
+        ]
+        with m.If(full & ~released):
+            m.d.sync += waiting.eq(Cat(1, waiting[0]))
+        with m.Elif(released & ~full):
+            m.d.sync += waiting.eq(waiting[1])
+        with m.If(self.reserve & ~leaves):
+            m.d.sync += [idle.eq(0), free.eq(idle)]
+        with m.Elif(leaves & ~self.reserve):
+            m.d.sync += [idle.eq(free), free.eq(1)]
+
+        # 1: what the first pipe reads, once its first lane has it.
         choice = Signal(choice_layout(config))
         m.d.sync += [
             choice.first.eq(word == 0),
-            choice.last.eq(last),
+            choice.last.eq(word_last),
             choice.word.eq(word),
             choice.buffer.eq(buffer),
             choice.lane.eq(lane),
             choice.target.eq(target),
         ]
 
-        # 1 to 22: the sum over the pipes, loss_lanes cycles later in each.
+        # 3 to 33: the sum over the pipes, loss_lanes cycles later in each.
         pipes = [LossPipe(config) for _ in range(config.loss_pipes)]
         for number, pipe in enumerate(pipes):
             m.submodules[f"pipe{number}"] = pipe
             own = number * config.loss_lanes
-            m.d.comb += [
-                pipe.squared.eq(squared),
-                pipe.shift.eq(shift),
-                pipe.stride.eq(stride),
-                pipe.half.eq(self.half),
-                *(pipe.results[lane].eq(self.results[own + lane]) for lane in range(config.loss_lanes)),
-            ]
-            wiring.connect(m, wiring.flipped(self.target_write), pipe.target_write)
-        m.d.comb += [pipes[0].capture.eq(capture), pipes[0].choice.eq(choice)]
+            m.d.comb += [pipe.results[lane].eq(self.results[own + lane]) for lane in range(config.loss_lanes)]
+        m.d.comb += [
+            pipes[0].capture.eq(capture),
+            pipes[0].choice.eq(delayed(m, choice, _CHOICE_CYCLES - 1)),
+            pipes[0].settings.eq(settings),
+        ]
+        wiring.connect(m, wiring.flipped(self.target_write), pipes[0].target_write)
         for before, after in pairwise(pipes):
             m.d.comb += [
                 after.capture.eq(before.next_capture),
                 after.choice.eq(before.next_choice),
+                after.settings.eq(before.next_settings),
                 after.sum.eq(before.next_sum),
             ]
+            wiring.connect(m, before.next_target_write, after.target_write)
 
         # The slot is known long before the sum.
         addend = Signal(_addend_layout(config))
-        m.d.comb += [
+        m.d.sync += [
             addend.slot.eq(Mux(is_difference, named[buffer], slot_index)),
-            addend.first.eq((word == 0) & (lane == 0) & (group == 0)),
+            addend.first.eq(slot_first),
             addend.last.eq(end),
             addend.is_difference.eq(is_difference),
         ]
-        self._slots(m, addend, pipes[-1].next_sum, summing, accumulate)
+        clear = prepared | self.run_start
+        self._slots(m, addend, pipes[-1].next_sum, summing, accumulate, clear)
 
-        with m.If(self.setup_start | self.run_start):
-            m.d.sync += [slot_index.eq(0), group.eq(0), target.eq(self.setup.target)]
+        with m.If(prepared):
+            m.d.sync += [register.eq(0) for register in (capture_word, capture_buffer, word, lane, buffer, slot_index)]
+            m.d.sync += [
+                capture_first.eq(1),
+                capture_last.eq(is_single),
+                word_last.eq(is_single),
+                lane_last.eq(config.loss_lanes == 1),
+                group.eq(last_group),
+                group_last.eq(is_only),
+                slot_first.eq(1),
+                target.eq(first_target),
+                next_target.eq(second_target),
+            ]
         with m.If(self.run_start):
-            state = [capture_word, capture_buffer, word, lane, buffer, reserved, waiting, summing]
-            m.d.sync += [quiet.eq(1), *(register.eq(0) for register in state)]
+            m.d.sync += [register.eq(0) for register in (waiting, summing, busy)]
+            m.d.sync += [register.eq(1) for register in (free, idle, done)]
         return m
 
-    def _slots(self, m: Module, addend: data.View, total: data.View, summing: Signal, accumulate: Value) -> None:
-        """Adds the sum over the pipes, there in the last cycle but one of ``summing``, to the slot of its addend."""
+    def _slots(
+        self, m: Module, addend: data.View, total: data.View, summing: Signal, accumulate: Value, clear: Value
+    ) -> None:
+        """Adds the sum over the pipes, there ``_SLOT_CYCLES`` before ``summing`` ends, to the slot of its addend.
+
+        Numbers in comments are cycles after that sum. A slot's sum goes on from zero, then what the slot held is added.
+        """
         loss_word = self.config.loss_word
-        m.submodules.slots = slots = Memory(shape=loss_word, depth=self.config.losses, init=[], attrs=NO_COLLISIONS)
-        write, coefficient_read, read = slots.write_port(), slots.read_port(), slots.read_port()
-        # The slot is read two cycles before the sum is there.
-        m.submodules.addends = addends = DelayLine(width=len(addend.as_value()), cycles=len(summing) - 3)
+
+        def valid(cycle: int) -> Value:
+            return summing[len(summing) - _SLOT_CYCLES + cycle]
+
+        # -2: the address. -1: at the memory. 1: what the slot held is there; 2: unless it was stored just before.
+        ahead = 2
+        m.submodules.addends = addends = DelayLine(
+            width=len(addend.as_value()), cycles=len(summing) - _SLOT_CYCLES - ahead
+        )
         early = data.View(addend.shape(), addends.o)
+        m.submodules.slots = slots = BlockRam(width=loss_word, depth=self.config.losses)
+        address = Signal(range(self.config.losses))
+        m.d.sync += address.eq(
+            Mux(
+                valid(-ahead),
+                early.slot,
+                Mux(self.coefficient_reads, self.coefficient_read.address, self.host_read.address),
+            )
+        )
         m.d.comb += [
             addends.i.eq(addend),
-            read.addr.eq(Mux(summing[-4], early.slot, self.host_read.address)),
-            self.host_read.data.eq(read.data),
-            coefficient_read.addr.eq(self.coefficient_read.address),
-            self.coefficient_read.data.eq(coefficient_read.data),
+            slots.read_address.eq(address),
+            self.host_read.data.eq(slots.read_data),
+            self.coefficient_read.data.eq(slots.read_data),
         ]
-        held = delayed(m, read.data, 1)
-        now = delayed(m, early, 2)
+        before, now = (delayed(m, early, cycles) for cycles in (1, ahead))
+        previous = Signal.like(before.slot)
+        known = Signal()
+        with m.If(valid(-1) & before.last):
+            m.d.sync += [previous.eq(before.slot), known.eq(1)]
+        # What was read misses the sums stored since, of which one at most is that slot's: the one before.
+        is_previous = delayed(m, known & (before.slot == previous), 2)
+        stored = Signal(loss_word)
+        base = Signal(loss_word)
+        m.d.sync += base.eq(Mux(accumulate, Mux(is_previous, stored, slots.read_data), 0))
 
-        # The sum of a slot; its top bit stays set once it leaves ``loss_word`` bits.
-        slot_sum = Signal(loss_word + 1)
-        number = Signal.like(now.slot)
-        is_whole = Signal()
-        before = Signal.like(slot_sum)
-        m.d.comb += before.eq(slot_sum)
-        with m.If(now.first & ~accumulate):
-            m.d.comb += before.eq(0)
-        # What was read misses a store of that cycle and those since; the sum goes on where that was to the same slot.
-        with m.Elif(now.first & ~(is_whole & (now.slot == number))):
-            m.d.comb += before.eq(held)
-        after = before[:loss_word] + total.loss
-        right = self.correct + total.right
-        with m.If(summing[-2]):
-            m.d.sync += [
-                slot_sum.eq(Cat(after[:loss_word], after[loss_word:].any() | before[loss_word])),
-                number.eq(now.slot),
-                is_whole.eq(now.last),
-            ]
-            with m.If(~now.is_difference):
-                m.d.sync += self.correct.eq(Mux(right > _CORRECT_LIMIT, _CORRECT_LIMIT, right))
-        m.d.comb += [
-            write.en.eq(summing[-1] & is_whole),
-            write.addr.eq(number),
-            write.data.eq(slot_sum[:loss_word] | slot_sum[loss_word].replicate(loss_word)),
+        # 1: what is added; 2: the slot's sum from zero, one bit more.
+        loss = Signal(loss_word)
+        right = Signal.like(total.right)
+        slot_sum = Signal(loss_word)
+        whole = Signal(loss_word + 1)
+        beyond = Signal()
+        first, slot_now = delayed(m, now.first, 1), delayed(m, now.slot, 1)
+        # Bit n: a slot's last output was there n + 1 cycles ago.
+        ends = Signal(_SLOT_CYCLES - 1)
+        is_valid = valid(0) & ~self.run_start
+        m.d.sync += ends.eq(Cat(is_valid & now.last, ends))
+        with m.If(is_valid):
+            m.d.sync += [loss.eq(total.loss[:loss_word]), beyond.eq(total.loss[loss_word:].any())]
+            m.d.sync += right.eq(Mux(now.is_difference, 0, total.right))
+        with m.Else():
+            m.d.sync += [loss.eq(0), beyond.eq(0), right.eq(0)]
+        following = slot_sum + loss
+        m.d.sync += [whole.eq(following), slot_sum.eq(following)]
+        with m.If(ends[0] | clear):
+            m.d.sync += slot_sum.eq(0)
+        correct = self.correct + right
+        m.d.sync += self.correct.eq(correct | correct[len(self.correct) :].any().replicate(len(self.correct)))
+
+        # 3: with what the slot held; whether any sum left ``loss_word`` bits. 4: saturated, and stored.
+        summed = Signal(loss_word + 1)
+        overflowed = Signal()
+        m.d.sync += [
+            summed.eq(whole[:loss_word] + base),
+            overflowed.eq(whole[loss_word] | delayed(m, beyond, 1) | (overflowed & ~delayed(m, first, 1))),
+            slots.write.eq(ends[-1]),
+            slots.write_address.eq(delayed(m, slot_now, 2)),
         ]
+        with m.If(ends[-1]):
+            m.d.sync += stored.eq(summed[:loss_word] | (summed[loss_word] | overflowed).replicate(loss_word))
+        m.d.comb += slots.write_data.eq(stored)
         with m.If(self.correct_clear | self.run_start):
             m.d.sync += self.correct.eq(0)
         with m.If(self.run_start):
-            m.d.sync += is_whole.eq(0)
+            m.d.sync += [known.eq(0), ends.eq(0)]

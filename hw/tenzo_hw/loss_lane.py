@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,10 @@ from amaranth.lib.wiring import In, Out
 from .arithmetic import saturate
 from .collisions import NO_COLLISIONS
 from .config import Config
+from .delay import delayed
+
+#: Cycles from a group's last result until its outputs can be read, its largest one included.
+LANE_CYCLES = 5
 
 
 def result_layout(config: Config) -> data.StructLayout:
@@ -33,7 +37,7 @@ class LossLane(wiring.Component):
 
     ``capture`` goes with ``result`` and is ``passed`` on a cycle later. With ``keep`` the result becomes the base's
     word; with ``add`` that word is added to it first, saturated to ``output_word`` bits. ``output`` is the word at
-    ``word`` and ``buffer`` of the cycle before; it can be asked for three cycles after its ``result``.
+    ``word`` and ``buffer`` of the cycle before; it can be asked for ``LANE_CYCLES`` after its ``result``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -67,43 +71,45 @@ class LossLane(wiring.Component):
             base_read.addr.eq(self.capture.word),
         ]
 
-        # 2: the output, and the largest so far.
-        output = Signal.like(self.result)
-        word = Signal.like(self.word)
-        buffer = Signal()
-        total = result.value + Mux(self.passed.add, base_read.data, 0)
+        # 2: what they make; 3: the output.
+        added = Signal()
+        total = Signal(signed(config.output_word + 1))
+        place = delayed(m, self.passed, 1)
         m.d.sync += [
-            output.valid.eq(result.valid),
-            output.value.eq(saturate(total, config.output_word)),
-            word.eq(self.passed.word),
-            buffer.eq(self.passed.buffer),
+            added.eq(result.valid),
+            total.eq(result.value + Mux(self.passed.add, base_read.data, 0)),
         ]
-        best_layout = data.StructLayout({"largest": signed(config.output_word), "place": word.shape()})
-        running = Signal(best_layout)
-        following = Signal(best_layout)
-        m.d.comb += following.eq(running)
-        with m.If((word == 0) | (output.value > running.largest)):
-            m.d.comb += [following.largest.eq(output.value), following.place.eq(word)]
-        with m.If(output.valid):
-            m.d.sync += running.eq(following)
-
+        output = Signal.like(self.result)
+        word, buffer = delayed(m, place.word, 1), delayed(m, place.buffer, 1)
+        is_first = Signal()
+        m.d.sync += [
+            output.valid.eq(added),
+            output.value.eq(saturate(total, config.output_word)),
+            is_first.eq(place.word == 0),
+        ]
         m.submodules.words = words = Memory(
             shape=signed(config.output_word), depth=2 * config.outputs, init=[], attrs=NO_COLLISIONS
         )
-        m.submodules.best = best = Memory(shape=best_layout, depth=2, init=[], attrs=NO_COLLISIONS)
         word_write, word_read = words.write_port(), words.read_port()
-        best_write, best_read = best.write_port(), best.read_port()
         m.d.comb += [
             word_write.en.eq(output.valid),
             word_write.addr.eq(Cat(word, buffer)),
             word_write.data.eq(output.value),
             word_read.addr.eq(Cat(self.word, self.buffer)),
-            best_write.en.eq(output.valid),
-            best_write.addr.eq(buffer),
-            best_write.data.eq(following),
-            best_read.addr.eq(self.buffer),
             self.output.value.eq(word_read.data),
-            self.output.largest.eq(best_read.data.largest),
-            self.output.place.eq(best_read.data.place),
         ]
+
+        # 4: the largest so far; 5: that of its buffer.
+        best_layout = data.StructLayout({"largest": signed(config.output_word), "place": word.shape()})
+        running = Signal(best_layout)
+        best = Array(Signal(best_layout, name=f"best{number}") for number in range(2))
+        read = Signal(best_layout)
+        is_larger = (running.largest - output.value)[-1]
+        with m.If(output.valid & (is_first | is_larger)):
+            m.d.sync += [running.largest.eq(output.value), running.place.eq(word)]
+        grown, grown_buffer = delayed(m, output.valid, 1), delayed(m, buffer, 1)
+        with m.If(grown):
+            m.d.sync += best[grown_buffer].eq(running)
+        m.d.sync += read.eq(best[self.buffer])
+        m.d.comb += [self.output.largest.eq(read.largest), self.output.place.eq(read.place)]
         return m

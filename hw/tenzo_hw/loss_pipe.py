@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from amaranth.hdl import Array, Cat, Module, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .collisions import NO_COLLISIONS
+from .cells import BlockRam, Copies
 from .config import Config
 from .delay import delayed
 from .loss_lane import LossLane, capture_layout, output_layout, result_layout
-from .sample_loss import SampleLoss, loss_bits
+from .sample_loss import SAMPLE_CYCLES, SampleLoss, loss_bits, scale_layout, term_layout
 
 #: Lanes that are chosen from in one cycle.
 _CHOICES = 8
+#: Cycles from a choice to what it adds to the sum.
+PIPE_CYCLES = 5 + SAMPLE_CYCLES
 
 
 def choice_layout(config: Config) -> data.StructLayout:
@@ -51,23 +52,30 @@ def target_write_signature(config: Config) -> wiring.Signature:
     )
 
 
+def settings_layout(config: Config) -> data.StructLayout:
+    """What is constant while outputs are on their way.
+
+    ``squared`` and ``scale`` are those of ``SampleLoss``, ``stride`` the target memory's words from a pipe's targets to
+    the next one's, ``half`` the memory's half.
+    """
+    return data.StructLayout({"squared": 1, "scale": scale_layout(), "stride": range(config.target_depth), "half": 1})
+
+
 class LossPipe(wiring.Component):
     """Adds the losses of its ``loss_lanes`` lanes to the sum of the pipes before it, an output a cycle.
 
     Pipes are a chain: ``next_capture`` and ``next_choice`` enter the next pipe, ``loss_lanes`` cycles after they
-    entered this one, and ``next_sum`` as its ``sum``, which this pipe gives 21 cycles after its ``choice``. ``results``
-    and ``capture`` are those of ``LossLane``, those of the first lane here; ``squared``, ``shift`` those of
-    ``SampleLoss``. ``stride`` is the target memory's words from this pipe's targets to the next one's. An output can be
-    chosen two cycles after its result at the first lane.
+    entered this one, ``next_settings`` and ``next_target_write`` one cycle after, and ``next_sum`` as its ``sum``,
+    which this pipe gives ``PIPE_CYCLES`` after its ``choice``. ``results`` and ``capture`` are those of ``LossLane``,
+    those of the first lane here. An output can be chosen four cycles after its result at the first lane.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         super().__init__(
             {
-                "squared": In(1),
-                "shift": In(5),
-                "stride": In(range(config.target_depth)),
+                "settings": In(settings_layout(config)),
+                "next_settings": Out(settings_layout(config)),
                 "results": In(data.ArrayLayout(result_layout(config), config.loss_lanes)),
                 "capture": In(capture_layout(config)),
                 "next_capture": Out(capture_layout(config)),
@@ -75,8 +83,8 @@ class LossPipe(wiring.Component):
                 "next_choice": Out(choice_layout(config)),
                 "sum": In(sum_layout(config)),
                 "next_sum": Out(sum_layout(config)),
-                "half": In(1),
                 "target_write": In(target_write_signature(config)),
+                "next_target_write": Out(target_write_signature(config)),
             }
         )
 
@@ -84,6 +92,14 @@ class LossPipe(wiring.Component):
         """The block's logic; numbers in comments are cycles after ``choice``."""
         config = self._config
         m = Module()
+        settings, written = self.next_settings, self.next_target_write
+        m.d.sync += [
+            settings.eq(self.settings),
+            written.strobe.eq(self.target_write.strobe),
+            written.half.eq(self.target_write.half),
+            written.address.eq(self.target_write.address),
+            written.data.eq(self.target_write.data),
+        ]
         lanes = [LossLane(config) for _ in range(config.loss_lanes)]
         for number, lane in enumerate(lanes):
             m.submodules[f"lane{number}"] = lane
@@ -94,23 +110,20 @@ class LossPipe(wiring.Component):
         # 1: addresses on their way.
         choice = delayed(m, self.choice, 1)
         later = delayed(m, choice, config.loss_lanes - 1)
-        m.d.comb += [self.next_choice.eq(later), self.next_choice.target.eq(later.target + self.stride)]
+        m.d.comb += [self.next_choice.eq(later), self.next_choice.target.eq(later.target + settings.stride)]
 
-        # 2: an output of every lane, and the target.
-        m.submodules.targets = targets = Memory(
-            shape=signed(config.output_word), depth=2 * config.target_depth, init=[], attrs=NO_COLLISIONS
-        )
-        target_write, target_read = targets.write_port(), targets.read_port()
+        # 2: an output of every lane. 3: the target; one of a few lanes.
+        m.submodules.targets = targets = BlockRam(width=config.output_word, depth=2 * config.target_depth)
         m.d.comb += [
-            target_write.en.eq(self.target_write.strobe),
-            target_write.addr.eq(Cat(self.target_write.address, self.target_write.half)),
-            target_write.data.eq(self.target_write.data),
-            target_read.addr.eq(Cat(choice.target, self.half)),
+            targets.write.eq(written.strobe),
+            targets.write_address.eq(Cat(written.address, written.half)),
+            targets.write_data.eq(written.data),
+            targets.read_address.eq(Cat(choice.target, settings.half)),
         ]
-        for lane in lanes:
-            m.d.comb += [lane.word.eq(choice.word), lane.buffer.eq(choice.buffer)]
-
-        # 3: one of a few lanes; 4: one of those.
+        wide = Cat(self.choice.word, self.choice.buffer)
+        m.submodules.words = words = Copies(width=len(wide), count=len(lanes))
+        m.d.comb += words.i.eq(wide)
+        m.d.comb += [Cat(lane.word, lane.buffer).eq(copy) for lane, copy in zip(lanes, words.o, strict=True)]
         some_bits = (_CHOICES - 1).bit_length()
         place = delayed(m, choice.lane, 1)
         some = [lanes[first : first + _CHOICES] for first in range(0, len(lanes), _CHOICES)]
@@ -119,19 +132,28 @@ class LossPipe(wiring.Component):
             chosen.eq(Array(lane.output for lane in few)[place[:some_bits]])
             for chosen, few in zip(firsts, some, strict=True)
         ]
-        output = Signal(output_layout(config))
-        m.d.sync += output.eq(Array(firsts)[delayed(m, place[some_bits:], 1)])
 
-        # 20: what the output adds; 21: with those of the pipes before.
+        # 4: one of those, and its reference.
+        chosen = Array(firsts)[delayed(m, place[some_bits:], 1)]
+        target = targets.read_data.as_signed()
+        term = Signal(term_layout(config))
+        m.d.sync += [
+            term.first.eq(delayed(m, choice.first, 2)),
+            term.last.eq(delayed(m, choice.last, 2)),
+            term.word.eq(delayed(m, choice.word, 2)),
+            term.value.eq(chosen.value),
+            term.reference.eq(Mux(settings.squared, target, chosen.largest)),
+            term.place.eq(chosen.place),
+            term.wanted.eq(target),
+        ]
+
+        # 29: what the output adds; 30: with those of the pipes before.
         m.submodules.loss = loss = SampleLoss(config)
         m.d.comb += [
-            loss.squared.eq(self.squared),
-            loss.shift.eq(self.shift),
-            loss.first.eq(delayed(m, choice.first, 3)),
-            loss.last.eq(delayed(m, choice.last, 3)),
-            loss.word.eq(delayed(m, choice.word, 3)),
-            loss.output.eq(output),
-            loss.wanted.eq(delayed(m, target_read.data, 2)),
+            # A copy for the late stages.
+            loss.squared.eq(delayed(m, settings.squared, 1)),
+            loss.scale.eq(settings.scale),
+            loss.term.eq(term),
         ]
         # The sum of the pipe before is there loss_lanes - 1 cycles before this one's.
         before = delayed(m, self.sum, config.loss_lanes - 1)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ETHERNET
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
-from .protocol import CRC_BYTES
-from .slip import SlipEncoder
+from .crc import CRC_BITS, CRC_START, crc_step
+from .protocol import CRC_BYTES, FRAME_END, FRAME_ESCAPE, FRAME_ESCAPED_END, FRAME_ESCAPED_ESCAPE
+from .slip import RECEIVED, classify
 
 #: A byte of a packet from its kind to the last of its payload, which ``last`` marks.
 PACKET_BYTE = data.StructLayout({"byte": 8, "last": 1})
 
 
 class PacketSender(wiring.Component):
-    """Sends END, the packet's bytes and their CRC, END: a byte a cycle, without latency beyond the first END."""
+    """Sends END, the packet's bytes and their CRC, END: a byte every four cycles, the first END after three."""
 
     def __init__(self) -> None:
         super().__init__({"i": In(stream.Signature(PACKET_BYTE)), "o": Out(stream.Signature(8))})
@@ -23,34 +23,58 @@ class PacketSender(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The block's logic."""
         m = Module()
-        m.submodules.encoder = encoder = SlipEncoder()
-        m.submodules.crc = crc = CRC32_ETHERNET(data_width=8).create()
-        connect(m, encoder.o, wiring.flipped(self.o))
+        crc = Signal(CRC_BITS, init=CRC_START)
         place = Signal(range(CRC_BYTES))
-        sent = encoder.i.valid & encoder.i.ready
+
+        # A byte is taken, looked at a cycle later, then sent, with an escape before it where it needs one.
+        byte = Signal(8)
+        is_end = Signal()
+        taken = Signal()
+        looked_at = Signal()
+        seen = Signal(RECEIVED)
+        second = Signal()
+        sends = Signal()
+        done = Signal()
+        stuffed = seen.end | seen.escape
+        m.d.comb += [
+            sends.eq(looked_at & ~self.o.valid),
+            done.eq(sends & (is_end | second | ~stuffed)),
+        ]
+        classify(m, seen, byte)
+        m.d.sync += looked_at.eq(taken & ~done)
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(sends):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(seen.byte), second.eq(~done)]
+            with m.If(is_end):
+                m.d.sync += self.o.payload.eq(FRAME_END)
+            with m.Elif(second):
+                m.d.sync += self.o.payload.eq(Mux(seen.end, FRAME_ESCAPED_END, FRAME_ESCAPED_ESCAPE))
+            with m.Elif(stuffed):
+                m.d.sync += self.o.payload.eq(FRAME_ESCAPE)
+        with m.If(done):
+            m.d.sync += taken.eq(0)
+
         with m.FSM():
-            with m.State("START"):
-                m.d.comb += [encoder.i.valid.eq(self.i.valid), encoder.i.payload.end.eq(1), crc.start.eq(1)]
-                with m.If(sent):
-                    m.next = "PACKET"
+            with m.State("START"), m.If(self.i.valid & ~taken):
+                m.d.sync += [taken.eq(1), is_end.eq(1), crc.eq(CRC_START)]
+                m.next = "PACKET"
             with m.State("PACKET"):
-                m.d.comb += [
-                    encoder.i.valid.eq(self.i.valid),
-                    encoder.i.payload.byte.eq(self.i.payload.byte),
-                    self.i.ready.eq(encoder.i.ready),
-                    crc.data.eq(self.i.payload.byte),
-                    crc.valid.eq(sent),
-                ]
-                with m.If(sent & self.i.payload.last):
-                    m.next = "CRC"
-            with m.State("CRC"):
-                m.d.comb += [encoder.i.valid.eq(1), encoder.i.payload.byte.eq(crc.crc.word_select(place, 8))]
-                with m.If(sent):
-                    m.d.sync += place.eq(place + 1)
-                    with m.If(place == CRC_BYTES - 1):
-                        m.next = "END"
-            with m.State("END"):
-                m.d.comb += [encoder.i.valid.eq(1), encoder.i.payload.end.eq(1)]
-                with m.If(sent):
-                    m.next = "START"
+                m.d.sync += self.i.ready.eq(Mux(self.i.ready, ~self.i.valid, ~taken))
+                with m.If(self.i.valid & self.i.ready):
+                    m.d.sync += [
+                        taken.eq(1),
+                        is_end.eq(0),
+                        byte.eq(self.i.payload.byte),
+                        crc.eq(crc_step(crc, crc[:8] ^ self.i.payload.byte)),
+                    ]
+                    with m.If(self.i.payload.last):
+                        m.next = "CRC"
+            with m.State("CRC"), m.If(~taken):
+                m.d.sync += [taken.eq(1), byte.eq(~crc[:8]), crc.eq(crc >> 8), place.eq(place + 1)]
+                with m.If(place == CRC_BYTES - 1):
+                    m.next = "END"
+            with m.State("END"), m.If(~taken):
+                m.d.sync += [taken.eq(1), is_end.eq(1)]
+                m.next = "START"
         return m

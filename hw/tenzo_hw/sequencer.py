@@ -1,20 +1,25 @@
 """The sequencer: reads a program, issues its instructions to the units at exact cycles and counts them.
 
+    address ─ program memory ─ word ─ registers' sums ─ checks ─ issue ─ start of a unit
+
 The rules of time are those of docs/machine.md: RUN is an issue at cycle 0, and an instruction of n words is issued in
 the first cycle >= the previous issue + n + ``ISSUE_OVERHEAD`` in which its units are free and its ``wait`` bits hold.
-Fields are checked as their words arrive, so that a refusal is a registered bit by the time of the issue.
+The units are all over the chip: there is a register at either end of the ways to them and back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import enum, memory, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import memory, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
+from .cells import BlockRam
 from .check import refusal
 from .collisions import NO_COLLISIONS
 from .config import ADDRESS_REGISTERS, LOOP_DEPTH, REDUCTION_LEVELS, Config
@@ -23,6 +28,7 @@ from .isa import (
     Activation,
     Add,
     Base,
+    Batch,
     Coefficient,
     Contract,
     End,
@@ -36,16 +42,28 @@ from .isa import (
     Set,
     Sweep,
 )
-from .layouts import LEVELS, STREAMS, deltas_layout, instruction_layout
+from .layouts import CONTRACTIONS, LEVELS, STREAMS, deltas_layout, instruction_layout
 from .protocol import Fault, State
 from .registers import ADDRESS_BITS, SUMS, AddressRegisters
+from .timing import STOP_CYCLES
 
 #: Cycles after which the program memory's word at the host's address is read.
 PROGRAM_READ_LATENCY = 3
 
 _LONGEST = max(kind.WORDS for kind in INSTRUCTIONS.values())
+#: Cycles behind an instruction's last word in which its sums and checks are finished.
+_CHECK_CYCLES = 5
+#: Fields that have an address register added to them, each with the field that chooses the register.
+_SUMS: dict[type[Instruction], dict[str, str]] = {**SUMS, Add: {"value": "register"}}
 #: Where the one adder begins with an instruction's sums: the number of the arriving word, one sum a word from there on.
-_SUMS_FROM: dict[type[Instruction], int] = {Contract: Contract.FIELDS["w_base"].word, Sweep: 0, Loss: 0}
+#: A field and its register must be there by then.
+_SUMS_FROM: dict[type[Instruction], int] = {
+    Contract: Contract.FIELDS["w_base"].word,
+    Sweep: 0,
+    Loss: 0,
+    Gather: Gather.WORDS - 1,
+    Add: 0,
+}
 
 
 @dataclass(frozen=True)
@@ -108,19 +126,25 @@ def model(config: Config, program: list[int], pc: int, repeat: int) -> Iterator[
         pc = follow
 
 
-class _Phase(enum.Enum):
-    IDLE = 0
-    START = 1
-    """The first cycle of a run: counts as an issue."""
-    FETCH = 2
-    ISSUE = 3
-    """The instruction is complete and waits for its units."""
-    STOP = 4
-    """A fault: the units finish what was issued."""
+_PHASES = StructLayout(
+    {
+        "start": 1,  # the first cycle of a run: counts as an issue
+        "fetch": 1,
+        "check": 1,  # all words are there
+        "issue": 1,  # the instruction waits for its units
+        "take": 1,  # a contraction waits for the engine to take it
+        "stop": 1,  # a fault: the units finish what was issued
+    }
+)
+"""Where the run is: a bit each, none without a run."""
 
 
 class Sequencer(wiring.Component):
-    """Runs programs. All strobes last one cycle; an instruction's fields hold at least until the next issue + 3.
+    """Runs programs. All strobes last one cycle and come a cycle after the issue.
+
+    An instruction's fields hold from a cycle before its strobe until two cycles after it at least, those of a
+    contraction until three cycles after it is taken. What the units say of themselves counts for issues two cycles
+    later; within four cycles of a strobe they must say what it has made of them.
 
     Ports
     -----
@@ -130,15 +154,20 @@ class Sequencer(wiring.Component):
         The word at ``program_address``, ``PROGRAM_READ_LATENCY`` cycles later, while ``state`` is not RUNNING.
     run, run_pc, repeat:
         Strobe that starts a run, at a word below twice ``program_depth``; ``state`` is RUNNING from the next cycle (the
-        run's cycle 0) on.
+        run's cycle 0) on. ``repeat`` holds for two cycles more.
     abort:
         Strobe: the run stops at its next instruction, with all that was issued before finished.
     contract, sweep, loss, coefficient, gather and ..._start:
         Fields and start strobes of the units; the address registers are added.
     deltas:
-        Deltas of the next contraction, as they arrive: from 3 cycles after the issue of the one before.
-    engine_ready, engine_drained, engine_fault, sweep_ready, loss_free, loss_idle, loss_done, coefficient_ready:
-        What the units report; with ``engine_fault_earlier`` a fault is that of the contraction before the last one.
+        Deltas of the next contraction, as they arrive: never before the one before is taken.
+    contract_number, engine_taken:
+        Number of the contraction given last, modulo ``CONTRACTIONS``. Strobe of the engine that has taken it; the next
+        instruction is read from then on.
+    engine_drained, sweep_ready, loss_free, loss_idle, loss_done, coefficient_ready:
+        What the units report.
+    engine_fault, engine_fault_number:
+        Strobe of a fault of the contraction with this number.
     gather_ready, gather_fault:
         While a gather goes on neither a contraction nor a sweep is issued, and the engine is not drained.
     filled, take:
@@ -163,6 +192,7 @@ class Sequencer(wiring.Component):
                 "abort": In(1),
                 "contract": Out(instruction_layout(Contract)),
                 "contract_start": Out(1),
+                "contract_number": Out(range(CONTRACTIONS)),
                 "deltas": Out(deltas_layout()),
                 "sweep": Out(instruction_layout(Sweep)),
                 "sweep_start": Out(1),
@@ -172,10 +202,10 @@ class Sequencer(wiring.Component):
                 "coefficient_start": Out(1),
                 "gather": Out(instruction_layout(Gather)),
                 "gather_start": Out(1),
-                "engine_ready": In(1),
+                "engine_taken": In(1),
                 "engine_drained": In(1),
                 "engine_fault": In(1),
-                "engine_fault_earlier": In(1),
+                "engine_fault_number": In(range(CONTRACTIONS)),
                 "sweep_ready": In(1),
                 "loss_free": In(1),
                 "loss_idle": In(1),
@@ -197,57 +227,54 @@ class Sequencer(wiring.Component):
         """Fetch, checks, address registers, issue and the run's course."""
         m = Module()
         config = self.config
-        m.submodules.program = program = memory.Memory(
-            shape=unsigned(32), depth=config.program_depth, init=[], attrs=NO_COLLISIONS
-        )
-        write = program.write_port()
-        read = program.read_port()
+        m.submodules.program = program = BlockRam(width=32, depth=config.program_depth)
 
-        phase = Signal(_Phase)
+        phase = Signal(_PHASES)
         #: The next instruction's first word is being addressed: the issue cycle, or a run's cycle 0.
         go = Signal()
         issue = Signal()
 
-        # --- Fetch. A word arrives two cycles after its address: the memory, then a register that keeps the memory's
-        # slow output off the decoders.
+        # --- Fetch. A word arrives three cycles after its address: the memory, its register and one of our own, which
+        # keeps the memory's place off the decoders. A bit of ``places`` says which word of the instruction that is; it
+        # goes on behind the last one, while sums and checks are made.
         # A bit more than the memory has: a program that runs off it is seen to.
         address = Signal(range(2 * config.program_depth))
-        followed = Signal.like(address)
-        outside = Signal(2)
+        pc = Signal.like(address)
+        follow = Signal.like(address)
+        next_address = Signal.like(address)
+        outside = Signal(3)
         word = Signal(32)
         words = Array(Signal(32, name=f"word{number}") for number in range(_LONGEST))
-        index = Signal(range(_LONGEST + 1))
-        left = Signal(range(_LONGEST))
-        left_now = Signal.like(left)
-        opcode = Signal(Opcode)
-        opcode_now = Signal(Opcode)
-        requested = Signal()
-        arriving = Signal()
-        first = Signal()
+        asked = Signal(2)
+        places = Signal(_LONGEST + _CHECK_CYCLES)
+        kinds = {kind: Signal(name=f"is_{kind.__name__.lower()}") for kind in INSTRUCTIONS.values()}
+        known = Signal()
         m.d.comb += [
-            write.addr.eq(self.program_address),
-            write.data.eq(self.program_data),
-            write.en.eq(self.program_write),
-            read.addr.eq(address),
-            self.program_word.eq(word),
-            arriving.eq((phase == _Phase.FETCH) & ~requested),
-            first.eq(arriving & (index == 0)),
-            opcode_now.eq(Mux(first, word[: len(opcode)], opcode)),
-            left_now.eq(left),
+            program.write_address.eq(self.program_address),
+            program.write_data.eq(self.program_data),
+            program.write.eq(self.program_write),
+            program.read_address.eq(address),
+            self.program_word.eq(program.read_data),
         ]
         m.d.sync += [
-            word.eq(read.data),
-            followed.eq(address),
-            outside.eq(Cat(address >= config.program_depth, outside[0])),
-            requested.eq(go),
+            word.eq(program.read_data),
+            outside.eq(Cat(address >= config.program_depth, outside[:-1])),
+            asked.eq(Cat(go, asked[:-1])),
+            places.eq(Mux(go, 0, Cat(asked[-1], places[:-1]))),
         ]
-        with m.If(first):
-            m.d.comb += left_now.eq(0)
-            with m.Switch(opcode_now):
-                for kind in INSTRUCTIONS.values():
-                    if kind.WORDS > 1:
-                        with m.Case(kind.OPCODE):
-                            m.d.comb += left_now.eq(kind.WORDS - 1)
+        with m.If(asked[-1]):
+            opcode = program.read_data[:8]
+            m.d.sync += [
+                known.eq((opcode <= max(Opcode)) & ~outside[1]),
+                *(is_kind.eq((opcode == kind.OPCODE) & ~outside[1]) for kind, is_kind in kinds.items()),
+            ]
+        for number, kept_word in enumerate(words):
+            with m.If(places[number]):
+                m.d.sync += kept_word.eq(word)
+
+        def at_place(number: int, kind: type[Instruction]) -> Value:
+            """High in the cycle in which word ``number`` of an instruction of this kind arrives, or would."""
+            return places[number] & kinds[kind]
 
         def arrived(kind: type[Instruction], name: str) -> Value:
             bits = kind.FIELDS[name]
@@ -257,6 +284,18 @@ class Sequencer(wiring.Component):
             bits = kind.FIELDS[name]
             return words[bits.word][bits.low : bits.low + bits.width]
 
+        # The last word is there; all checks are made, in the next cycle. What is unknown counts as one word.
+        def behind(words: int) -> Value:
+            return (places[words] & ~known) | _any(at_place(kind.WORDS + words, kind) for kind in kinds)
+
+        is_read = Signal()
+        is_checked = Signal()
+        m.d.sync += [
+            is_read.eq(behind(0)),
+            is_checked.eq(behind(_CHECK_CYCLES - 2)),
+            follow.eq(pc + _any(Mux(is_kind, kind.WORDS, 0) for kind, is_kind in kinds.items())),
+        ]
+
         # --- Loops: the innermost one, and those around it, which are there again long before an END is issued.
         repeat = Signal(32)
         depth = Signal(range(LOOP_DEPTH + 1))
@@ -265,62 +304,57 @@ class Sequencer(wiring.Component):
         m.submodules.outer = outer = memory.Memory(shape=loop.shape(), depth=LOOP_DEPTH, init=[], attrs=NO_COLLISIONS)
         push, around = outer.write_port(), outer.read_port()
         m.d.comb += [push.addr.eq(depth), push.data.eq(loop), around.addr.eq(depth - 1)]
-        m.d.sync += last_turn.eq(loop.turns == 1)
+        m.d.sync += [
+            last_turn.eq(loop.turns == 1),
+            next_address.eq(Mux(kinds[End] & ~last_turn, loop.start, follow)),
+        ]
 
-        # --- Address registers. One adder serves ADD and, one after the other while words still arrive, the sums.
+        # --- Address registers. One adder makes an instruction's sums one after the other, while its words arrive and
+        # behind them: a register is chosen, read, and added to.
         registers = Array(Signal(ADDRESS_BITS, name=f"register{number}") for number in range(ADDRESS_REGISTERS))
         chosen = Signal(range(ADDRESS_REGISTERS))
         register = Signal(ADDRESS_BITS)
         addend = Signal(ADDRESS_BITS)
-        total = Signal(ADDRESS_BITS)
-        sums = [
-            Signal(ADDRESS_BITS, name=f"sum{number}") for number in range(max(len(names) for names in SUMS.values()))
-        ]
+        sums = [Signal(ADDRESS_BITS, name=f"sum{number}") for number in range(max(map(len, _SUMS.values())))]
 
         def at(number: int, kind: type[Instruction], name: str) -> Value:
-            """A field when word ``number`` arrives."""
-            return arrived(kind, name) if kind.FIELDS[name].word == number else kept(kind, name)
+            """A field in the cycle in which word ``number`` arrives; 0 in all others."""
+            field = arrived(kind, name) if kind.FIELDS[name].word == number else kept(kind, name)
+            return Mux(at_place(number, kind), field, 0)
 
-        m.d.comb += [
-            chosen.eq(Mux(first, arrived(Add, "register"), kept(Add, "register"))),
-            addend.eq(kept(Add, "value")),
-            total.eq(register + addend),
+        made = [
+            (kind, _SUMS_FROM[kind] + place, place, name, chooser)
+            for kind, names in _SUMS.items()
+            for place, (name, chooser) in enumerate(names.items())
         ]
-        m.d.sync += register.eq(registers[chosen])
-        with m.Switch(opcode_now):
-            for kind, first_word in _SUMS_FROM.items():
-                with m.Case(kind.OPCODE):
-                    for place, (name, chooser) in enumerate(SUMS[kind].items()):
-                        word_number = first_word + place
-                        with m.If(index == word_number):
-                            m.d.comb += chosen.eq(at(word_number, kind, chooser))
-                        with m.If(index == word_number + 1):
-                            m.d.comb += addend.eq(at(word_number + 1, kind, name))
-                            m.d.sync += sums[place].eq(total)
-            with m.Case(Gather.OPCODE), m.If(index == Gather.WORDS - 1):
-                # The registers are chosen by the last word: too late for the adder.
-                for place, (name, chooser) in enumerate(SUMS[Gather].items()):
-                    m.d.sync += sums[place].eq(kept(Gather, name) + registers[arrived(Gather, chooser)])
+        m.d.sync += [
+            chosen.eq(_any(at(number, kind, chooser) for kind, number, _, _, chooser in made)),
+            register.eq(registers[chosen]),
+            addend.eq(_any(at(number + 1, kind, name) for kind, number, _, name, _ in made)),
+        ]
+        for kind, number, place, _, _ in made:
+            with m.If(at_place(number + 2, kind)):
+                m.d.sync += sums[place].eq(register + addend)
 
         # --- Deltas go straight to the engine.
-        with m.If(arriving & (opcode_now == Opcode.CONTRACT)), m.Switch(index):
-            for level in LEVELS:
-                places = {stream: Contract.FIELDS.get(f"{stream}{level}") for stream in STREAMS}
-                for number in {bits.word for bits in places.values() if bits}:
-                    with m.Case(number):
-                        m.d.comb += self.deltas.level.eq(level)
-                        for bit, (stream, bits) in enumerate(places.items()):
-                            if bits and bits.word == number:
-                                m.d.comb += [
-                                    self.deltas.write[bit].eq(1),
-                                    self.deltas[stream].eq(arrived(Contract, f"{stream}{level}")),
-                                ]
+        for level in LEVELS:
+            bits = {stream: Contract.FIELDS.get(f"{stream}{level}") for stream in STREAMS}
+            for number in {place.word for place in bits.values() if place}:
+                with m.If(at_place(number, Contract)):
+                    m.d.comb += self.deltas.level.eq(level)
+                    for bit, (stream, place) in enumerate(bits.items()):
+                        if place and place.word == number:
+                            m.d.comb += [
+                                self.deltas.write[bit].eq(1),
+                                self.deltas[stream].eq(arrived(Contract, f"{stream}{level}")),
+                            ]
 
-        # --- Checks, each in the cycle in which its instruction's word arrives; earlier ones win.
-        refusal = Signal(Fault)
+        # --- Checks, each when its word arrives or its sum is there.
         queries = arrived(Coefficient, "queries")
         two_sided = kept(Coefficient, "two_sided")
         operand = arrived(Contract, "operand")
+        sweep_end = Signal(ADDRESS_BITS + 1)
+        m.d.sync += sweep_end.eq(sums[0] + kept(Sweep, "count"))
         left_out = [
             (Contract, 2, Fault.RANGE, ~operand.matches(Operand.WORD, Operand.RELU)),
             (Contract, 2, Fault.RANGE, arrived(Contract, "base") != Base.NONE),
@@ -355,8 +389,9 @@ class Sequencer(wiring.Component):
                 for name in (f"b{level}" for level in range(REDUCTION_LEVELS))
             ),
             (Sweep, 1, Fault.RANGE, arrived(Sweep, "count") == 0),
-            (Sweep, 2, Fault.RANGE, kept(Sweep, "single") & (total >= config.columns)),
-            (Sweep, 2, Fault.ADDRESS, sums[0] + kept(Sweep, "count") > config.weight_rows),
+            # The column is the second sum, there four words after its first place; the end comes after the row's sum.
+            (Sweep, 4, Fault.RANGE, kept(Sweep, "single") & (sums[1] >= config.columns)),
+            (Sweep, 5, Fault.ADDRESS, sweep_end > config.weight_rows),
             (Loss, 0, Fault.RANGE, arrived(Loss, "outputs") > config.outputs),
             (Loss, 0, Fault.RANGE, arrived(Loss, "outputs") == 0),
             (Loss, 1, Fault.RANGE, arrived(Loss, "groups") == 0),
@@ -369,48 +404,81 @@ class Sequencer(wiring.Component):
                 for name in ("cols", "lanes", "rows")
             ),
         ]
-        with m.If(arriving):
-            with m.If(refusal == Fault.NONE):
-                for kind, number, fault, wrong in reversed(checks):
-                    with m.If((opcode_now == kind.OPCODE) & (index == number) & wrong):
-                        m.d.sync += refusal.eq(fault)
-            with m.If(outside[1] | (first & (word[:8] > max(Opcode)))):
-                m.d.sync += refusal.eq(Fault.OPCODE)
+        # No kind of instruction can have two faults of which the later one here comes first.
+        bad = {fault: Signal(name=f"bad_{fault.name.lower()}") for fault in (Fault.OPCODE, Fault.RANGE, Fault.ADDRESS)}
+        hits: dict[Fault, list[Value]] = {fault: [] for fault in bad}
+        hits[Fault.OPCODE] += [places[0] & ~known]
+        hits[Fault.OPCODE] += [at_place(kind.WORDS - 1, kind) & outside[-1] for kind in kinds]
+        for kind, number, fault, wrong in checks:
+            hits[fault].append(at_place(number, kind) & wrong)
+        for fault, is_bad in bad.items():
+            hit = Signal(len(hits[fault]), name=f"hit_{fault.name.lower()}")
+            m.d.sync += hit.eq(Cat(hits[fault]))
+            with m.If(go):
+                m.d.sync += is_bad.eq(0)
+            with m.Elif(hit.any()):
+                m.d.sync += is_bad.eq(1)
+        refusal = Mux(bad[Fault.OPCODE], Fault.OPCODE, Mux(bad[Fault.RANGE], Fault.RANGE, Fault.ADDRESS))
 
-        # --- Issue.
-        waits_hold = Signal()
-        all_done = Signal()
-        free = Signal()
-        aborting = Signal()
-        refused = Signal()
-        drained = self.engine_drained & self.gather_ready
-        done = Cat(drained, self.sweep_ready, self.loss_done, self.coefficient_ready)
-        m.d.comb += [
-            waits_hold.eq((kept(Contract, "wait") & ~done) == 0),
-            all_done.eq(done.all()),
-            free.eq(1),
-            refused.eq((phase == _Phase.ISSUE) & (aborting | (refusal != Fault.NONE))),
-            issue.eq((phase == _Phase.ISSUE) & waits_hold & free & ~refused & ~self.engine_fault & ~self.gather_fault),
-            go.eq((issue & (opcode != Opcode.HALT)) | (phase == _Phase.START)),
+        # --- Issue. What the units say is registered where it arrives, and once more when it was weighed.
+        done = Signal(4)
+        gather_ready = Signal()
+        loss_free = Signal()
+        loss_idle = Signal()
+        filled = Signal()
+        gather_failed = Signal()
+        fault_number = Signal.like(self.engine_fault_number)
+        m.d.sync += [
+            gather_failed.eq(self.gather_fault),
+            fault_number.eq(self.engine_fault_number),
+            done.eq(
+                Cat(self.engine_drained & self.gather_ready, self.sweep_ready, self.loss_done, self.coefficient_ready)
+            ),
+            gather_ready.eq(self.gather_ready),
+            loss_free.eq(self.loss_free),
+            loss_idle.eq(self.loss_idle),
+            filled.eq(self.filled),
         ]
-        with m.Switch(opcode):
-            with m.Case(Opcode.CONTRACT):
-                # Groups of differences go through both loss buffers.
-                buffer = Mux(kept(Contract, "base") == Base.ADD, self.loss_idle, self.loss_free)
-                m.d.comb += free.eq(self.engine_ready & self.gather_ready & (buffer | ~kept(Contract, "to_loss")))
-                m.d.comb += self.contract_start.eq(issue)
-            with m.Case(Opcode.SWEEP):
-                m.d.comb += [free.eq(self.sweep_ready & self.gather_ready), self.sweep_start.eq(issue)]
-            with m.Case(Opcode.LOSS):
-                m.d.comb += [free.eq(self.loss_done), self.loss_start.eq(issue)]
-            with m.Case(Opcode.COEFFICIENT):
-                m.d.comb += [free.eq(self.coefficient_ready), self.coefficient_start.eq(issue)]
-            with m.Case(Opcode.GATHER):
-                m.d.comb += [free.eq(drained & self.sweep_ready), self.gather_start.eq(issue)]
-            with m.Case(Opcode.BATCH):
-                m.d.comb += [free.eq(all_done & self.filled), self.take.eq(issue)]
-            with m.Case(Opcode.HALT):
-                m.d.comb += free.eq(all_done)
+        engine_done, sweep_done, loss_done, coefficient_done = done
+        # Groups of differences go through both loss buffers.
+        buffer = Mux(kept(Contract, "base") == Base.ADD, loss_idle, loss_free)
+        needs = {
+            Contract: gather_ready & (~kept(Contract, "to_loss") | (buffer & coefficient_done)),
+            Sweep: sweep_done & gather_ready,
+            Loss: loss_done & coefficient_done,
+            Coefficient: loss_done & coefficient_done,
+            Gather: engine_done & sweep_done,
+            Batch: done.all() & filled,
+            Halt: done.all(),
+        }
+        can_issue = Signal()
+        waits_for_host = Signal()
+        settled = Signal()
+        aborting = Signal()
+        refuses = Signal()
+        refused = Signal()
+        waits_hold = (kept(Contract, "wait") & ~done) == 0
+        is_bad = _any(bad.values()) | aborting
+        m.d.sync += [
+            can_issue.eq(waits_hold & ~_any(kinds[kind] & ~need for kind, need in needs.items()) & ~is_bad),
+            waits_for_host.eq(kinds[Batch] & waits_hold & done.all() & ~filled),
+            refuses.eq(is_bad),
+            settled.eq(engine_done & sweep_done & coefficient_done),
+        ]
+        m.d.comb += [
+            refused.eq(phase.issue & refuses),
+            issue.eq(phase.issue & can_issue),
+            go.eq((issue & ~kinds[Halt] & ~kinds[Contract]) | (phase.take & self.engine_taken) | phase.start),
+        ]
+        for kind, start in (
+            (Contract, self.contract_start),
+            (Sweep, self.sweep_start),
+            (Loss, self.loss_start),
+            (Coefficient, self.coefficient_start),
+            (Gather, self.gather_start),
+            (Batch, self.take),
+        ):
+            m.d.sync += start.eq(issue & kinds[kind])
         for kind, port in (
             (Contract, self.contract),
             (Sweep, self.sweep),
@@ -418,96 +486,90 @@ class Sequencer(wiring.Component):
             (Coefficient, self.coefficient),
             (Gather, self.gather),
         ):
-            added = dict(zip(SUMS.get(kind, ()), sums, strict=False))
+            added = dict(zip(_SUMS.get(kind, ()), sums, strict=False))
             m.d.comb += [port[name].eq(added.get(name, kept(kind, name))) for name, _ in instruction_layout(kind)]
 
-        pc = Signal.like(address)
-        contract_pc = Signal.like(address)
-        earlier_pc = Signal.like(address)
+        contract_pcs = Array(Signal.like(address, name=f"contract_pc{number}") for number in range(CONTRACTIONS))
         gather_pc = Signal.like(address)
         m.d.comb += self.pc.eq(pc)
-        with m.If(issue), m.Switch(opcode):
-            with m.Case(Opcode.LOOP):
-                count = kept(Loop, "count")
-                m.d.comb += push.en.eq(1)
-                m.d.sync += [
-                    depth.eq(depth + 1),
-                    loop.start.eq(address),
-                    loop.turns.eq(Mux(count == 0, repeat, count)),
-                ]
-            with m.Case(Opcode.END):
-                with m.If(last_turn):
-                    m.d.sync += [depth.eq(depth - 1), loop.eq(around.data)]
-                with m.Else():
-                    m.d.sync += loop.turns.eq(loop.turns - 1)
-            with m.Case(Opcode.SET, Opcode.ADD):
-                target = kept(Add, "register")
-                with m.If(target != 0):
-                    m.d.sync += registers[target].eq(Mux(opcode == Opcode.SET, kept(Set, "value"), total))
-            with m.Case(Opcode.CONTRACT):
-                m.d.sync += [contract_pc.eq(pc), earlier_pc.eq(contract_pc)]
-            with m.Case(Opcode.GATHER):
-                m.d.sync += gather_pc.eq(pc)
-            with m.Case(Opcode.HALT):
-                m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.IDLE)]
+        with m.If(issue & kinds[Contract]):
+            number = (self.contract_number + 1)[: len(self.contract_number)]
+            m.d.sync += [self.contract_number.eq(number), contract_pcs[number].eq(pc)]
+        with m.If(issue & kinds[Gather]):
+            m.d.sync += gather_pc.eq(pc)
 
-        # --- The run's course, in rising priority.
-        with m.If((phase == _Phase.FETCH) & requested):
+        # What an issue changes of the sequencer itself, a cycle later: ``pc`` is the following instruction's by then.
+        issued = Signal()
+        m.d.sync += issued.eq(issue)
+        with m.If(issued & kinds[Loop]):
+            count = kept(Loop, "count")
+            m.d.comb += push.en.eq(1)
+            m.d.sync += [depth.eq(depth + 1), loop.start.eq(pc), loop.turns.eq(Mux(count == 0, repeat, count))]
+        with m.If(issued & kinds[End]):
+            with m.If(last_turn):
+                m.d.sync += [depth.eq(depth - 1), loop.eq(around.data)]
+            with m.Else():
+                m.d.sync += loop.turns.eq(loop.turns - 1)
+        with m.If(issued & (kinds[Set] | kinds[Add])):
+            target = kept(Add, "register")
+            with m.If(target != 0):
+                m.d.sync += registers[target].eq(Mux(kinds[Set], kept(Set, "value"), sums[0]))
+
+        # --- The run's course.
+        faulty = Signal(2)
+        fault_pc = Signal.like(address)
+        rest = Signal(range(STOP_CYCLES), init=STOP_CYCLES - 1)
+        running = Signal()
+        stopped = Signal()
+        m.d.comb += [running.eq(self.state == State.RUNNING), stopped.eq(phase.stop & (rest == 0) & settled)]
+        m.d.sync += [
+            faulty.eq(Cat(self.engine_fault | self.gather_fault, faulty[0])),
+            fault_pc.eq(Mux(gather_failed, gather_pc, contract_pcs[fault_number])),
+            phase.start.eq(~running & self.run),
+            phase.fetch.eq((go | (phase.fetch & ~is_read)) & ~faulty[1]),
+            phase.check.eq(((phase.fetch & is_read) | (phase.check & ~is_checked)) & ~faulty[1]),
+            phase.issue.eq(((phase.check & is_checked) | (phase.issue & ~issue & ~refused)) & ~faulty[1]),
+            phase.take.eq(((issue & kinds[Contract]) | (phase.take & ~self.engine_taken)) & ~faulty[1]),
+            phase.stop.eq(running & (phase.stop | faulty[1] | refused) & ~stopped),
+        ]
+        with m.If(go | phase.fetch):
             m.d.sync += address.eq(address + 1)
-        with m.If(arriving):
-            m.d.sync += [
-                words[index].eq(word),
-                index.eq(index + 1),
-                left.eq(left_now - 1),
-                opcode.eq(opcode_now),
-            ]
-            with m.If(left_now >= 2):
-                m.d.sync += address.eq(address + 1)
-            with m.If(left_now == 0):
-                m.d.sync += phase.eq(_Phase.ISSUE)
-                with m.If(first):
-                    # A single word: the address has run ahead, and END may go elsewhere.
-                    jump = (opcode_now == Opcode.END) & ~last_turn
-                    m.d.sync += address.eq(Mux(jump, loop.start, followed))
-        with m.If(go):
-            m.d.sync += [
-                phase.eq(_Phase.FETCH),
-                pc.eq(address),
-                address.eq(address + 1),
-                index.eq(0),
-                refusal.eq(Fault.NONE),
-            ]
-        with m.If(self.state == State.RUNNING):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
-            with m.If((phase == _Phase.ISSUE) & (opcode == Opcode.BATCH) & waits_hold & all_done & ~self.filled):
-                m.d.sync += self.waits.eq(self.waits + 1)
-            with m.If(self.abort):
-                m.d.sync += aborting.eq(1)
-            with m.If(refused & (phase != _Phase.STOP)):
-                m.d.sync += [phase.eq(_Phase.STOP), self.fault.eq(Mux(aborting, Fault.ABORTED, refusal))]
-            with m.If((self.engine_fault | self.gather_fault) & (phase != _Phase.STOP)):
-                m.d.sync += [
-                    phase.eq(_Phase.STOP),
-                    self.fault.eq(Fault.ADDRESS),
-                    pc.eq(Mux(self.gather_fault, gather_pc, Mux(self.engine_fault_earlier, earlier_pc, contract_pc))),
-                ]
-            with m.If((phase == _Phase.STOP) & drained & self.sweep_ready & self.coefficient_ready):
-                # The loss accumulator may wait for results that never come; the next run makes it forget.
-                m.d.sync += [phase.eq(_Phase.IDLE), self.state.eq(State.FAILED)]
+        with m.Elif(running):
+            m.d.sync += address.eq(next_address)
         with m.Else():
-            m.d.sync += address.eq(self.program_address)
+            m.d.sync += address.eq(Mux(self.run, self.run_pc, self.program_address))
+        with m.If(go):
+            m.d.sync += pc.eq(address)
+        with m.If(running):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+            with m.If(phase.issue & waits_for_host):
+                m.d.sync += self.waits.eq(self.waits + 1)
+            with m.If(phase.start | self.abort):
+                m.d.sync += aborting.eq(self.abort)
+            with m.If(phase.stop & (rest != 0)):
+                m.d.sync += rest.eq(rest - 1)
+            with m.If(faulty[1] & ~phase.stop):
+                m.d.sync += [self.fault.eq(Fault.ADDRESS), pc.eq(fault_pc)]
+            with m.Elif(refused):
+                m.d.sync += self.fault.eq(Mux(aborting, Fault.ABORTED, refusal))
+            with m.If(issue & kinds[Halt]):
+                m.d.sync += self.state.eq(State.IDLE)
+            # The loss accumulator may wait for results that never come; the next run makes it forget.
+            with m.If(stopped):
+                m.d.sync += self.state.eq(State.FAILED)
+        with m.Else():
+            m.d.sync += rest.eq(rest.init)
             with m.If(self.run):
-                m.d.sync += [
-                    phase.eq(_Phase.START),
-                    self.state.eq(State.RUNNING),
-                    self.fault.eq(Fault.NONE),
-                    pc.eq(self.run_pc),
-                    self.cycles.eq(0),
-                    self.waits.eq(0),
-                    address.eq(self.run_pc),
-                    repeat.eq(self.repeat),
-                    aborting.eq(0),
-                    depth.eq(0),
-                ]
-                m.d.sync += [register.eq(0) for register in registers]
+                m.d.sync += [self.state.eq(State.RUNNING), self.fault.eq(Fault.NONE)]
+        # In its second cycle, which is the second that counts.
+        started = Signal()
+        m.d.sync += started.eq(phase.start)
+        with m.If(started):
+            m.d.sync += [self.cycles.eq(2), self.waits.eq(0), repeat.eq(self.repeat), depth.eq(0)]
+            m.d.sync += [register.eq(0) for register in registers]
         return m
+
+
+def _any(values: Iterable[Value]) -> Value:
+    """All values or-ed together: a choice among those of which all but one are 0."""
+    return reduce(or_, values)

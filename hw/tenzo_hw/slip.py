@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .protocol import FRAME_END, FRAME_ESCAPE, FRAME_ESCAPED_END, FRAME_ESCAPED_ESCAPE
 
+#: A byte as it came, and which of the special ones it is.
+RECEIVED = data.StructLayout({"byte": 8, "end": 1, "escape": 1, "escaped_end": 1, "escaped_escape": 1})
 #: A byte, or with ``end`` the end of a frame, ``bad`` when its escapes were wrong.
 DECODED = data.StructLayout({"byte": 8, "end": 1, "bad": 1})
-#: A byte, or with ``end`` an END.
-TO_ENCODE = data.StructLayout({"byte": 8, "end": 1})
+_SPECIAL = {
+    "end": FRAME_END,
+    "escape": FRAME_ESCAPE,
+    "escaped_end": FRAME_ESCAPED_END,
+    "escaped_escape": FRAME_ESCAPED_ESCAPE,
+}
+
+
+def classify(m: Module, received: data.View, byte: Signal) -> None:
+    """``received`` is ``byte`` in the cycle before."""
+    m.d.sync += [received.byte.eq(byte), *(received[name].eq(byte == value) for name, value in _SPECIAL.items())]
 
 
 class SlipDecoder(wiring.Component):
-    """Takes the stuffing out, a byte a cycle, without latency. Two ENDs with nothing between them are one."""
+    """Takes the stuffing out: ``o`` with ``o_strobe`` a cycle after ``i`` with ``i_strobe``, if that gives something.
+
+    Two ENDs with nothing between them are one.
+    """
 
     def __init__(self) -> None:
-        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(DECODED))})
+        super().__init__({"i": In(RECEIVED), "i_strobe": In(1), "o": Out(DECODED), "o_strobe": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """The block's logic."""
@@ -26,51 +40,19 @@ class SlipDecoder(wiring.Component):
         begun = Signal()
         escaped = Signal()
         bad = Signal()
-        byte = self.i.payload
-        is_end = byte == FRAME_END
-        is_escape = (byte == FRAME_ESCAPE) & ~escaped
-        given = Mux(is_end, begun, ~is_escape)
-        m.d.comb += [
-            self.o.valid.eq(self.i.valid & given),
-            self.i.ready.eq(self.o.ready | ~given),
-            self.o.payload.byte.eq(byte),
-            self.o.payload.end.eq(is_end),
-            self.o.payload.bad.eq(bad | escaped),
+        is_escape = self.i.escape & ~escaped
+        m.d.sync += [
+            self.o_strobe.eq(self.i_strobe & Mux(self.i.end, begun, ~is_escape)),
+            self.o.byte.eq(self.i.byte),
+            self.o.end.eq(self.i.end),
+            self.o.bad.eq(bad | escaped),
         ]
         with m.If(escaped):
-            m.d.comb += self.o.payload.byte.eq(Mux(byte == FRAME_ESCAPED_END, FRAME_END, FRAME_ESCAPE))
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [begun.eq(~is_end), escaped.eq(is_escape)]
-            with m.If(is_end):
+            m.d.sync += self.o.byte.eq(Mux(self.i.escaped_end, FRAME_END, FRAME_ESCAPE))
+        with m.If(self.i_strobe):
+            m.d.sync += [begun.eq(~self.i.end), escaped.eq(is_escape)]
+            with m.If(self.i.end):
                 m.d.sync += bad.eq(0)
-            with m.Elif(escaped & (byte != FRAME_ESCAPED_END) & (byte != FRAME_ESCAPED_ESCAPE)):
+            with m.Elif(escaped & ~self.i.escaped_end & ~self.i.escaped_escape):
                 m.d.sync += bad.eq(1)
-        return m
-
-
-class SlipEncoder(wiring.Component):
-    """Puts the stuffing in, a sent byte a cycle, without latency."""
-
-    def __init__(self) -> None:
-        super().__init__({"i": In(stream.Signature(TO_ENCODE)), "o": Out(stream.Signature(8))})
-
-    def elaborate(self, platform: object) -> Module:
-        """The block's logic."""
-        m = Module()
-        second = Signal()
-        byte = self.i.payload.byte
-        stuffed = ~self.i.payload.end & ((byte == FRAME_END) | (byte == FRAME_ESCAPE))
-        m.d.comb += [
-            self.o.valid.eq(self.i.valid),
-            self.i.ready.eq(self.o.ready & (second | ~stuffed)),
-            self.o.payload.eq(byte),
-        ]
-        with m.If(self.i.payload.end):
-            m.d.comb += self.o.payload.eq(FRAME_END)
-        with m.Elif(second):
-            m.d.comb += self.o.payload.eq(Mux(byte == FRAME_END, FRAME_ESCAPED_END, FRAME_ESCAPED_ESCAPE))
-        with m.Elif(stuffed):
-            m.d.comb += self.o.payload.eq(FRAME_ESCAPE)
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += second.eq(stuffed & ~second)
         return m

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
+from .cells import Copies
 from .config import GENERATOR_BITS, RATE_FRACTION, Config
 from .isa import REPLAY_SLOTS, Sweep, SweepKind
 from .layouts import instruction_layout
@@ -16,7 +17,7 @@ from .perturbation import PerturbationGenerator
 from .weight_store import SweepPort
 
 #: Pipeline stages from the issue of a row to the write of its masters.
-_STAGES = 9
+_STAGES = 10
 
 
 def perturb(
@@ -71,14 +72,14 @@ class SweepUnit(wiring.Component):
     """Carries out SWEEP instructions, ``sweep_pipes`` words a cycle; the models are ``perturb`` and ``update``.
 
     ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep from
-    s + 1 + r * ``sweep_turns`` on, once for every turn; it is ready at s + count * ``sweep_turns`` + ``sweep_latency``,
+    s + 2 + r * ``sweep_turns`` on, once for every turn; it is ready at s + count * ``sweep_turns`` + ``sweep_latency``,
     when all words written can be read. Turn t is that of the columns from t * ``sweep_pipes`` on. The instruction must
     be a valid one, its registers added: the sequencer checks it.
 
-    ``coefficient`` is the word at ``coefficient_index``, one cycle later. An UPDATE moves the index by one with
+    ``coefficient`` is the word at ``coefficient_index``, two cycles later. An UPDATE moves the index by one with
     ``next`` and by one a row with ``single``, the cycle after ``start`` first; ``rewind`` sets it to 0. ``rate`` is
     taken with ``start``. ``generator`` is the perturbation generator's state; ``generator_write`` sets its low (bit 0)
-    or high (bit 1) half to ``generator_data``, only while ready.
+    or high (bit 1) half to ``generator_data`` a cycle later, only while ready.
     """
 
     def __init__(self, config: Config) -> None:
@@ -105,11 +106,15 @@ class SweepUnit(wiring.Component):
         config, store = self._config, self.store
 
         # Instruction and rate as they were at the start: stable while rows are in the pipeline. So are the columns
-        # that are written, a cycle later.
+        # that are written, a cycle later, and each pipe's own copy of the instruction.
         sweep = Signal.like(self.sweep)
         rate = Signal.like(self.rate)
+        started = Signal()
+        m.d.sync += started.eq(self.start)
         with m.If(self.start):
             m.d.sync += [sweep.eq(self.sweep), rate.eq(self.rate)]
+        m.submodules.copies = copies = Copies(width=len(sweep.as_value()), count=config.sweep_pipes)
+        m.d.comb += copies.i.eq(sweep)
         perturbs = Signal()
         m.d.comb += perturbs.eq(sweep.kind == SweepKind.PERTURB)
         chosen = Signal(config.columns)
@@ -145,7 +150,7 @@ class SweepUnit(wiring.Component):
                     remaining.eq(remaining - 1),
                 ]
 
-        # The coefficient: the first row's, or with ``single`` each row's, stands in the row's first stage.
+        # The coefficient: the first row's, or with ``single`` each row's, stands in the row's second stage.
         moves = Signal()
         coefficient = Signal.like(self.coefficient)
         with m.If(self.start):
@@ -156,7 +161,7 @@ class SweepUnit(wiring.Component):
             m.d.sync += self.coefficient_index.eq(0)
         with m.Elif(moves):
             m.d.sync += self.coefficient_index.eq(self.coefficient_index + 1)
-        with m.If(valid[0] & (turns[0] == 0) & (sweep.single | ~valid[1])):
+        with m.If(valid[1] & (turns[1] == 0) & (sweep.single | ~valid[2])):
             m.d.sync += coefficient.eq(self.coefficient)
 
         # Two registers: one steers all ports of the weight store, the other only tells the sequencer.
@@ -166,30 +171,30 @@ class SweepUnit(wiring.Component):
             m.d.sync += [busy.eq(1), idle.eq(0)]
         with m.Elif(valid[-1] & ~valid[-2]):
             m.d.sync += [busy.eq(0), idle.eq(1)]
-        m.d.comb += [self.ready.eq(idle), store.active.eq(busy), store.row.eq(rows[0])]
+        m.d.comb += [self.ready.eq(idle), store.active.eq(busy), store.row.eq(rows[1])]
 
-        # The generator: one step a row, so late that its state meets the row's words at stage 3.
+        # The generator: one step a row, so late that its state meets the row's words at stage 4.
         m.submodules.generator = generator = PerturbationGenerator()
         slots = Array(Signal(GENERATOR_BITS, name=f"slot{index}") for index in range(REPLAY_SLOTS))
         before = Signal(GENERATOR_BITS)
         m.d.comb += [
-            before.eq(Mux(self.start & self.sweep.replay, slots[self.sweep.replay_slot], generator.state)),
+            before.eq(Mux(started & sweep.replay, slots[sweep.replay_slot], generator.state)),
             generator.value.eq(before),
-            generator.load.eq(self.start),
-            generator.step.eq(valid[2] & (turns[2] == 0)),
+            generator.load.eq(started),
+            generator.step.eq(valid[3] & (turns[3] == 0)),
             self.generator.eq(generator.state),
         ]
         for index in range(REPLAY_SLOTS):
-            with m.If(self.start & self.sweep.save[index]):
+            with m.If(started & sweep.save[index]):
                 m.d.sync += slots[index].eq(before)
+        generator_write = Signal.like(self.generator_write)
+        generator_data = Signal.like(self.generator_data)
+        m.d.sync += [generator_write.eq(self.generator_write), generator_data.eq(self.generator_data)]
         for half in range(2):
-            with m.If(self.generator_write[half]):
-                m.d.comb += [
-                    generator.load.eq(1),
-                    before.word_select(half, 32).eq(self.generator_data),
-                ]
+            with m.If(generator_write[half]):
+                m.d.comb += [generator.load.eq(1), before.word_select(half, 32).eq(generator_data)]
 
-        # What a row's words move by for either sign, ready at stage 3. Doubling before a variable shift keeps the
+        # What a row's words move by for either sign, ready at stage 4. Doubling before a variable shift keeps the
         # last bit shifted out, which is all that rounding half up needs: x is (2x + 1) >> 1, and -x is -2x >> 1.
         doubled = Signal(signed(max(config.momentum_word, 17) + 1))
         plus = Signal(signed(len(doubled)))
@@ -199,8 +204,6 @@ class SweepUnit(wiring.Component):
             plus.eq((doubled + 1) >> 1),
             minus.eq(-doubled >> 1),
         ]
-        flip = Signal()
-        m.d.comb += flip.eq(perturbs & sweep.negative)
         forth = Signal(32 - RATE_FRACTION + 1)
         back = Signal(signed(len(forth) + 1))
         m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
@@ -211,37 +214,40 @@ class SweepUnit(wiring.Component):
             return row.word_select(turns[stage], config.sweep_pipes * bits).word_select(pipe, bits)
 
         for pipe in range(config.sweep_pipes):
-            master = of_turn(store.masters.as_value(), pipe, 2).as_signed()
-            momentum = of_turn(store.momenta.as_value(), pipe, 2).as_signed()
+            master = of_turn(store.masters.as_value(), pipe, 3).as_signed()
+            momentum = of_turn(store.momenta.as_value(), pipe, 3).as_signed()
+            own = data.View(sweep.shape(), copies.o[pipe])
+            perturbs_own = own.kind == SweepKind.PERTURB
 
-            # Stage 3: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
+            # Stage 4: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
             decay = Signal(signed(config.momentum_word + 1), name=f"decay{pipe}")
             kept = Signal.like(momentum, name=f"kept{pipe}")
             shrink = Signal(signed(config.master_word + 1), name=f"shrink{pipe}")
             whole = Signal.like(master, name=f"whole{pipe}")
             rounded = Signal(signed(config.word + 1), name=f"rounded{pipe}")
             m.d.sync += [
-                decay.eq(Mux(sweep.first, Cat(0, momentum).as_signed() >> sweep.decay, 0)),
+                decay.eq(Mux(own.first, Cat(0, momentum).as_signed() >> own.decay, 0)),
                 kept.eq(momentum),
-                shrink.eq(Mux(sweep.weight_decay != 0, Cat(0, master).as_signed() >> sweep.weight_decay, 0)),
+                shrink.eq(Mux(own.weight_decay != 0, Cat(0, master).as_signed() >> own.weight_decay, 0)),
                 whole.eq(master),
                 rounded.eq(arithmetic.round_shift(master, config.master_extra)),
             ]
 
-            # Stage 4: the word to add to, and the step along this column's sign.
+            # Stage 5: the word to add to, and the step along this column's sign.
             base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{pipe}")
             along = Signal.like(plus, name=f"along{pipe}")
-            backward = (of_turn(generator.state[: config.columns], pipe, 3) & ~sweep.single) ^ flip
-            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (4, 5, 6)]
+            flip = perturbs_own & own.negative
+            backward = (of_turn(generator.state[: config.columns], pipe, 4) & ~own.single) ^ flip
+            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (5, 6, 7)]
             m.d.sync += [
-                base.eq(Mux(perturbs, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
-                along.eq(Mux(of_turn(chosen, pipe, 3), Mux(backward, minus, plus), 0)),
+                base.eq(Mux(perturbs_own, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
+                along.eq(Mux(of_turn(chosen, pipe, 4), Mux(backward, minus, plus), 0)),
                 weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
                 weight[1].eq(weight[0]),
                 weight[2].eq(weight[1]),
             ]
 
-            # Stage 5: the sum. Stage 6: what is stored of it, and what the master moves by.
+            # Stage 6: the sum. Stage 7: what is stored of it, and what the master moves by.
             total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{pipe}")
             effective = Signal(signed(config.word), name=f"effective{pipe}")
             moved = Signal.like(momentum, name=f"moved{pipe}")
@@ -249,14 +255,14 @@ class SweepUnit(wiring.Component):
             m.d.sync += total.eq(base + along)
             m.d.comb += effective.eq(arithmetic.saturate(total, config.word))
             m.d.sync += moved.eq(arithmetic.saturate(total, config.momentum_word))
-            with m.If(~sweep.sign):
+            with m.If(~own.sign):
                 m.d.sync += move.eq(arithmetic.saturate(total, config.momentum_word))
             with m.Elif(total < 0):
                 m.d.sync += move.eq(back)
             with m.Else():
                 m.d.sync += move.eq(Mux(total.any(), forth, 0))
 
-            # Stage 7: the moved master. Stage 8: saturated.
+            # Stage 8: the moved master. Stage 9: saturated.
             difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{pipe}")
             master_word = Signal.like(master, name=f"master_word{pipe}")
             m.d.sync += [
@@ -267,23 +273,23 @@ class SweepUnit(wiring.Component):
             # A row's effective words are written together in its last turn, the others each in its own.
             for turn in range(config.sweep_turns):
                 column = turn * config.sweep_pipes + pipe
-                with m.If(turns[5] == turn):
+                with m.If(turns[6] == turn):
                     m.d.sync += store.effective_words[column].eq(effective)
                 m.d.comb += [
                     store.momentum_words[column].eq(moved),
                     store.momentum_write[column].eq(
-                        valid[6] & (turns[6] == turn) & ~perturbs & chosen[column],
+                        valid[7] & (turns[7] == turn) & ~perturbs_own & chosen[column],
                     ),
                     store.master_words[column].eq(master_word),
                     store.master_write[column].eq(
-                        valid[8] & (turns[8] == turn) & ~perturbs & sweep.last & chosen[column],
+                        valid[9] & (turns[9] == turn) & ~perturbs_own & own.last & chosen[column],
                     ),
                 ]
 
         m.d.comb += [
-            store.effective_write.eq(valid[6] & (turns[6] == config.sweep_turns - 1) & perturbs),
-            store.effective_row.eq(Cat(rows[6], sweep.half)),
-            store.momentum_row.eq(rows[6]),
-            store.master_row.eq(rows[8]),
+            store.effective_write.eq(valid[7] & (turns[7] == config.sweep_turns - 1) & perturbs),
+            store.effective_row.eq(Cat(rows[7], sweep.half)),
+            store.momentum_row.eq(rows[7]),
+            store.master_row.eq(rows[9]),
         ]
         return m

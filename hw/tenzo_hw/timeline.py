@@ -13,7 +13,10 @@ from typing import NamedTuple
 from .config import REDUCTION_LEVELS, Config
 from .isa import Base, Coefficient, Contract, Gather, Instruction, Loss, Opcode, Operand, Sweep, Wait
 from .timing import (
+    DONE_LATENCY,
     ISSUE_OVERHEAD,
+    START_LATENCY,
+    TAKEN_LATENCY,
     capture_latency,
     coefficient_cycles,
     gather_latency,
@@ -51,7 +54,7 @@ class Timing:
     adds: bool = False
     """CONTRACT: gives groups of differences to the loss."""
     duration: int = 0
-    """SWEEP, COEFFICIENT, GATHER: cycles from issue to done. LOSS: cycles of reading a group."""
+    """SWEEP, COEFFICIENT, GATHER: cycles from start to done. LOSS: cycles of reading a group."""
 
 
 def timing_of(instruction: Instruction, config: Config) -> Timing:
@@ -69,7 +72,7 @@ def timing_of(instruction: Instruction, config: Config) -> Timing:
         return Timing(
             opcode,
             spacing,
-            waits,
+            waits | (_COEFFICIENT if instruction.to_loss else 0),
             rows=rows,
             cols=last,
             hold=max(last, pace),
@@ -82,10 +85,11 @@ def timing_of(instruction: Instruction, config: Config) -> Timing:
         duration = instruction.count * config.sweep_turns + sweep_latency(config)
         return Timing(opcode, spacing, waits | _SWEEP, duration=duration)
     if isinstance(instruction, Coefficient):
-        return Timing(opcode, spacing, waits | _COEFFICIENT, duration=coefficient_cycles(config, instruction.queries))
+        duration = coefficient_cycles(config, instruction.queries)
+        return Timing(opcode, spacing, waits | _LOSS | _COEFFICIENT, duration=duration)
     if isinstance(instruction, Loss):
         duration = instruction.outputs * config.loss_lanes
-        return Timing(opcode, spacing, waits | _LOSS, duration=duration)
+        return Timing(opcode, spacing, waits | _LOSS | _COEFFICIENT, duration=duration)
     if isinstance(instruction, Gather):
         words = instruction.lanes * instruction.rows * instruction.cols
         return Timing(opcode, spacing, waits | _ENGINE | _SWEEP, duration=words + gather_latency(config))
@@ -104,8 +108,12 @@ class Schedule:
         self._loss_latency = loss_latency(config)
         self.now = 0
         """Issue of the last instruction."""
+        self.start = 0
+        """When its unit started it."""
+        self.fetched_from = 0
+        """When the words of the next instruction are asked for."""
         self.last_row = 0
-        """Issue of the last contraction's last row: the engine is ready from then on."""
+        """Issue of the last contraction's last row: the engine can take the next one from then on."""
         self.next_end = 0
         """First cycle in which the next contraction's first tile can issue its last row."""
         self.drained = 0
@@ -125,42 +133,51 @@ class Schedule:
 
     def earliest(self, timing: Timing) -> int:
         """The cycle in which the instruction could be issued, were all units done."""
-        return self.now + timing.spacing
+        return self.fetched_from + timing.spacing
 
     def issue(self, timing: Timing) -> int:
         """Issues the next instruction and returns the cycle."""
-        at = self.now + timing.spacing
+        at = self.fetched_from + timing.spacing
         waits = timing.waits
         if waits:
-            if waits & _ENGINE and at < max(self.drained, self.gather_done):
-                at = max(self.drained, self.gather_done)
-            if waits & _SWEEP and at < self.sweep_done:
-                at = self.sweep_done
-            if waits & _LOSS and at < self.loss_done:
-                at = self.loss_done
-            if waits & _COEFFICIENT and at < self.coefficient_done:
-                at = self.coefficient_done
+            done = 0
+            if waits & _ENGINE:
+                done = max(self.drained, self.gather_done)
+            if waits & _SWEEP and done < self.sweep_done:
+                done = self.sweep_done
+            if waits & _LOSS and done < self.loss_done:
+                done = self.loss_done
+            if waits & _COEFFICIENT and done < self.coefficient_done:
+                done = self.coefficient_done
+            at = max(at, done + DONE_LATENCY)
         opcode = timing.opcode
         if opcode is Opcode.CONTRACT:
-            at = max(at, self.last_row, self.gather_done)
+            at = max(at, self.gather_done + DONE_LATENCY)
             if timing.to_loss:
                 # A buffer of a group's own; differences go through both and come after all groups before.
-                at = max(at, self.buffers_free[1] if timing.adds else self.buffers_free[0])
-            self.last_row = max(at + timing.rows, self.next_end) + timing.tail
+                at = max(at, self.buffers_free[1 if timing.adds else 0] + DONE_LATENCY)
+            # The engine takes it in its own time.
+            start = max(at + START_LATENCY, self.last_row)
+            self.fetched_from = start + TAKEN_LATENCY
+            self.last_row = max(start + timing.rows, self.next_end) + timing.tail
             self.next_end = self.last_row + timing.hold
             self.drained = self.last_row + self._result_latency + timing.cols - 2
             if timing.to_loss:
                 self._capture(timing)
-        elif opcode is Opcode.SWEEP:
-            at = max(at, self.gather_done)
-            self.sweep_done = at + timing.duration
-        elif opcode is Opcode.GATHER:
-            self.gather_done = at + timing.duration
-        elif opcode is Opcode.COEFFICIENT:
-            self.coefficient_done = at + timing.duration
-        elif opcode is Opcode.LOSS:
-            self._loss_reading = timing.duration
-        self.now = at
+        else:
+            if opcode is Opcode.SWEEP:
+                at = max(at, self.gather_done + DONE_LATENCY)
+            self.fetched_from = at
+            start = at + START_LATENCY
+            if opcode is Opcode.SWEEP:
+                self.sweep_done = start + timing.duration
+            elif opcode is Opcode.GATHER:
+                self.gather_done = start + timing.duration
+            elif opcode is Opcode.COEFFICIENT:
+                self.coefficient_done = start + timing.duration
+            elif opcode is Opcode.LOSS:
+                self._loss_reading = timing.duration
+        self.now, self.start = at, start
         return at
 
     def _capture(self, timing: Timing) -> None:
@@ -178,6 +195,7 @@ class Schedule:
         """What decides all later times, relative to the last issue: a time that is over is 0."""
         now = self.now
         return (
+            max(self.fetched_from - now, 0),
             max(self.last_row - now, 0),
             max(self.next_end - now, 0),
             max(self.drained - now, 0),
@@ -193,6 +211,8 @@ class Schedule:
     def advance(self, cycles: int) -> None:
         """Moves all times by ``cycles``, as turns of a loop do that repeat exactly."""
         self.now += cycles
+        self.start += cycles
+        self.fetched_from += cycles
         self.last_row += cycles
         self.next_end += cycles
         self.drained += cycles
@@ -211,7 +231,7 @@ class Issue(NamedTuple):
     cycle: int
     """Issue."""
     waited: int
-    """Cycles from when its words were read to its issue: what it waited for units."""
+    """Cycles from when its words were read: what it waited for units."""
     start: int
     """First cycle of its unit's work."""
     end: int
@@ -268,15 +288,16 @@ class _Times:
 
     def issue(self, index: int) -> Issue:
         timing, schedule = self._timings[index], self._schedule
-        earliest, before = schedule.earliest(timing), schedule.last_row
+        earliest = schedule.earliest(timing)
         cycle = schedule.issue(timing)
+        waited = schedule.start - (earliest + START_LATENCY)
         start = end = cycle
         if timing.opcode is Opcode.CONTRACT:
             # Rows of one contraction follow those of the one before without a gap when it was issued in time.
-            start, end = max(cycle, before) + 1, schedule.last_row + 1
+            start, end = schedule.start + 1, schedule.last_row + 1
         elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT, Opcode.GATHER):
-            end = cycle + timing.duration
-        return Issue(index, cycle, cycle - earliest, start, end)
+            start, end = schedule.start, schedule.start + timing.duration
+        return Issue(index, cycle, waited, start, end)
 
     def visit(self, index: int) -> None:
         issue = self.issue(index)

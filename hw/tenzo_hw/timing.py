@@ -6,11 +6,21 @@ from .config import Config
 from .protocol import Element
 
 #: Cycles from one issue to the next beyond the words of the next instruction. RUN is an issue at a run's cycle 0.
-ISSUE_OVERHEAD = 2
+ISSUE_OVERHEAD = 8
+#: Cycles from an instruction's issue to its start in its unit.
+START_LATENCY = 2
+#: Cycles from a contraction's start to when the words of the next instruction are read.
+TAKEN_LATENCY = 2
+#: Cycles from when a unit is done to the first issue that can hang on it.
+DONE_LATENCY = 2
+#: Cycles from one contraction's start to the next one's beyond the words of the next, at least.
+CONTRACTION_OVERHEAD = TAKEN_LATENCY + ISSUE_OVERHEAD + START_LATENCY
+#: Cycles for which a run that fails waits for units that are being started.
+STOP_CYCLES = 6
 #: Cycles from a packet's END to its answer's first byte beyond those in which its data are walked through.
-DECISION_CYCLES = 15
+DECISION_CYCLES = 31
 #: Cycles of a walk through the data beyond one for each byte, or word of SPARSE.
-WALK_CYCLES = 2
+WALK_CYCLES = 5
 
 
 def epilogue_latency(config: Config) -> int:
@@ -30,22 +40,22 @@ def capture_latency(config: Config) -> int:
 
 def sweep_latency(config: Config) -> int:
     """Cycles that a sweep takes beyond those of its rows, ``sweep_turns`` each."""
-    return 9
+    return 10
 
 
 def loss_latency(config: Config) -> int:
     """Cycles from the first pipe's last read until a group's loss is summed, and the slot of a last group stored."""
-    return 24 + config.lanes - config.loss_lanes
+    return 38 + config.lanes - config.loss_lanes
 
 
 def coefficient_cycles(config: Config, queries: int) -> int:
     """Cycles from issue to the last coefficient."""
-    return 4 * queries + 23
+    return 4 * queries + 49
 
 
 def host_read_latency(config: Config) -> int:
     """Cycles after which the host bus returns a word, whatever the space."""
-    return config.lanes + 12
+    return config.lanes + 16
 
 
 def lane_read_latency(config: Config) -> int:
@@ -55,7 +65,7 @@ def lane_read_latency(config: Config) -> int:
 
 def gather_latency(config: Config) -> int:
     """Cycles that a gather takes beyond its words."""
-    return lane_read_latency(config) + 2
+    return lane_read_latency(config) + 8
 
 
 def write_cycles(element: Element, data_bytes: int, words: int) -> int:

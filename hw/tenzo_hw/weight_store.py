@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.data import ArrayLayout
+from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out
 
 from .cells import BlockRam
 from .config import Config
+
+#: Columns are in so many groups at most, and a group has so many columns at least, while there are columns.
+_GROUPS, _SMALLEST_GROUP = 4, 4
+#: Cycles until all groups know whose turn it is.
+TURN_CYCLES = _GROUPS
+#: Cycles until the host's word is there, whatever its column.
+READ_CYCLES = TURN_CYCLES + 4
 
 
 class SweepPort(wiring.Signature):
     """The sweep unit's way to the weight store, seen from the sweep unit.
 
     ``masters`` and ``momenta`` are those of ``row`` two cycles before; a word written in one cycle can be read by the
-    next. ``effective_row`` is half * weight_rows + row. Momenta and masters have a write enable a column. The ports are
-    the host's while ``active`` is low.
+    next, an effective one by the one after. ``effective_row`` is half * weight_rows + row. Momenta and masters have a
+    write enable a column.
     """
 
     def __init__(self, config: Config) -> None:
@@ -45,10 +55,13 @@ class SweepPort(wiring.Signature):
 class WeightStore(wiring.Component):
     """Three memories, each one read and one write port wide.
 
-    Engine: ``weights`` are the effective words of ``row`` two cycles before. Host: ``host_read`` is the word at
-    ``host_row``, ``host_column`` of the masters (or momenta with ``host_momentum``) four cycles after these are stable;
-    ``host_write`` stores ``host_data``. The host may use its port only while no sweep is active. Gather unit:
-    ``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, never while a sweep writes any.
+    Engine: ``weights`` are the effective words of ``row`` two cycles before. What the sweep or the gather unit writes
+    (``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, while ``gather_turn``) is
+    stored a cycle later, and can be read two cycles later.
+
+    Host: masters and momenta are its own with ``host_turn``, else the sweep's. ``host_read`` is the word at
+    ``host_row``, ``host_column`` of the masters (or momenta with ``host_momentum``) ``READ_CYCLES`` after these are
+    stable; ``host_write`` stores ``host_data``. Turns begin and end ``TURN_CYCLES`` away from sweeps and gathers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -59,9 +72,11 @@ class WeightStore(wiring.Component):
                 "row": In(range(config.effective_rows)),
                 "weights": Out(ArrayLayout(signed(config.word), config.columns)),
                 "sweep": In(SweepPort(config)),
+                "gather_turn": In(1),
                 "gather_write": In(1),
                 "gather_row": In(range(config.effective_rows)),
                 "gather_words": In(ArrayLayout(signed(config.word), config.columns)),
+                "host_turn": In(1),
                 "host_row": In(range(config.weight_rows)),
                 "host_column": In(range(config.columns)),
                 "host_momentum": In(1),
@@ -75,56 +90,70 @@ class WeightStore(wiring.Component):
         """The memories, and who has their ports."""
         m = Module()
         config, sweep = self._config, self.sweep
+        # Each group of columns has its own registers of whose turn it is and of what the host asks for. They pass this
+        # on from group to group, so that each has few loads, all nearby.
+        size = max(_SMALLEST_GROUP, -(-config.columns // _GROUPS))
+        groups = [range(config.columns)[first : first + size] for first in range(0, config.columns, size)]
 
         # A word is never read for use in the cycle in which it is written.
         m.submodules.effective = effective = BlockRam(width=len(self.weights.as_value()), depth=config.effective_rows)
-        m.d.comb += [
+        turns = Signal(len(groups))
+        words = Signal.like(self.gather_words)
+        m.d.sync += turns.eq(Cat(self.gather_turn, turns))
+        for turn, columns in zip(turns, groups, strict=True):
+            for column in columns:
+                m.d.sync += words[column].eq(Mux(turn, self.gather_words[column], sweep.effective_words[column]))
+        m.d.sync += [
             effective.write.eq(sweep.effective_write | self.gather_write),
-            effective.write_address.eq(Mux(self.gather_write, self.gather_row, sweep.effective_row)),
-            effective.write_data.eq(Mux(self.gather_write, self.gather_words, sweep.effective_words)),
+            effective.write_address.eq(Mux(turns[0], self.gather_row, sweep.effective_row)),
+        ]
+        m.d.comb += [
+            effective.write_data.eq(words),
             effective.read_address.eq(self.row),
             self.weights.eq(effective.read_data),
         ]
 
-        # Registered here so that the long way from the host adds nothing to the memories' paths.
-        row = Signal.like(self.host_row)
-        column = Signal.like(self.host_column)
-        momentum = Signal()
-        data = Signal.like(self.host_data)
-        writes = Signal()
-        m.d.sync += [
-            row.eq(self.host_row),
-            column.eq(self.host_column),
-            momentum.eq(self.host_momentum),
-            data.eq(self.host_data),
-            writes.eq(self.host_write),
-            self.host_read.eq(0),
-        ]
-        # An address between a row's last column and the next row reads 0.
-        with m.If(column < config.columns):
-            m.d.sync += self.host_read.eq(Mux(momentum, sweep.momenta[column], sweep.masters[column]))
-
-        for name, words, chosen, sweep_write, sweep_row, sweep_words in (
-            ("masters", sweep.masters, ~momentum, sweep.master_write, sweep.master_row, sweep.master_words),
-            ("momenta", sweep.momenta, momentum, sweep.momentum_write, sweep.momentum_row, sweep.momentum_words),
-        ):
-            m.submodules[name] = memory = BlockRam(
-                width=len(words.as_value()), depth=config.weight_rows, parts=config.columns
-            )
-            m.d.comb += [
-                memory.read_address.eq(Mux(sweep.active, sweep.row, row)),
-                words.eq(memory.read_data),
-            ]
-            with m.If(sweep.active):
+        # The host writes at the port that reads: nothing stands between the sweep's words and the memories. What it
+        # reads goes through a register a group. An address between a row's last column and the next row reads 0.
+        kept = (
+            ("masters", 0, sweep.masters, sweep.master_write, sweep.master_row, sweep.master_words),
+            ("momenta", 1, sweep.momenta, sweep.momentum_write, sweep.momentum_row, sweep.momentum_words),
+        )
+        fields = {
+            name: getattr(self, f"host_{name}") for name in ("turn", "row", "column", "momentum", "write", "data")
+        }
+        asked = StructLayout({name: field.shape() for name, field in fields.items()})
+        before = Signal(asked, name="asked")
+        m.d.comb += [before[name].eq(field) for name, field in fields.items()]
+        found = []
+        for number, columns in enumerate(groups):
+            now = Signal(asked, name=f"asked{number}")
+            m.d.sync += now.eq(before)
+            address = Signal.like(self.host_row, name=f"address{number}")
+            m.d.comb += address.eq(Mux(now.turn, now.row, sweep.row))
+            read: list[Value] = []
+            for name, is_momentum, held, write, write_row, write_words in kept:
+                width = len(held[0])
+                m.submodules[f"{name}{number}"] = memory = BlockRam(
+                    width=width * len(columns), depth=config.weight_rows, parts=len(columns), other_writer=True
+                )
                 m.d.comb += [
-                    memory.write.eq(sweep_write),
-                    memory.write_address.eq(sweep_row),
-                    memory.write_data.eq(sweep_words),
+                    memory.read_address.eq(address),
+                    memory.write.eq(Cat(write[column] for column in columns)),
+                    memory.write_address.eq(write_row),
+                    memory.write_data.eq(Cat(write_words[column] for column in columns)),
+                    memory.other_data.eq(now.data[:width].replicate(len(columns))),
+                    Cat(held[column] for column in columns).eq(memory.read_data),
                 ]
-            with m.Else():
-                m.d.comb += [
-                    memory.write.eq((writes & chosen) << column),
-                    memory.write_address.eq(row),
-                    memory.write_data.eq(Cat(data[: len(words[0])] for _ in range(config.columns))),
+                chosen = Signal(len(columns), name=f"chosen_{name}{number}")
+                is_chosen = [(before.column == column) & (before.momentum == is_momentum) for column in columns]
+                m.d.sync += [
+                    chosen.eq(Cat(is_chosen)),
+                    memory.other_write.eq(Cat(is_chosen) & before.write.replicate(len(columns))),
                 ]
+                read += [Mux(chosen[place], held[column], 0) for place, column in enumerate(columns)]
+            found.append(Signal.like(self.host_read, name=f"found{number}"))
+            m.d.sync += found[-1].eq(reduce(or_, read))
+            before = now
+        m.d.sync += self.host_read.eq(reduce(or_, found))
         return m

@@ -17,7 +17,7 @@ from tenzo_hw.perturbation import signs
 from tenzo_hw.protocol import Fault, Space, State
 from tenzo_hw.registers import AddressRegisters
 from tenzo_hw.timeline import Schedule, Timing, timing_of
-from tenzo_hw.timing import ISSUE_OVERHEAD
+from tenzo_hw.timing import DONE_LATENCY, ISSUE_OVERHEAD, STOP_CYCLES
 
 from .contraction import Contraction, Engine
 from .endpoint import Endpoint
@@ -177,7 +177,7 @@ class MachineModel:
         schedule = self._schedule
         refused = schedule.earliest(step.timing)
         units = (schedule.drained, schedule.gather_done, schedule.sweep_done, schedule.coefficient_done)
-        done = max(refused + 1, *units)
+        done = max(refused + STOP_CYCLES, max(units) + DONE_LATENCY)
         self._stop(State.FAILED, fault, done + 1)
 
     def _stop(self, state: State, fault: Fault, cycles: int) -> None:

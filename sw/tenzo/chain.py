@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from tenzo_hw.config import GUARD_BITS, OUTER_LEVELS, Config
 from tenzo_hw.isa import Contract
-from tenzo_hw.timing import ISSUE_OVERHEAD
+from tenzo_hw.timing import CONTRACTION_OVERHEAD
 
 from .network import TT
 
@@ -86,7 +86,7 @@ class Step:
         """Cycles of the engine for ``share`` groups and one slice."""
         rows, tiles = self.reduced + self.bias, self.tiles(config)
         once = (tiles - 1) * max(rows, self.cols(config)) + max(rows, self.last_cols(config))
-        return max(share * self.places * once, Contract.WORDS + ISSUE_OVERHEAD)
+        return max(share * self.places * once, Contract.WORDS + CONTRACTION_OVERHEAD)
 
     def macs(self) -> int:
         """Useful multiply-accumulates a sample and slice."""

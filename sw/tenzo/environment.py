@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from tenzo_hw.config import OUTER_LEVELS, REDUCTION_LEVELS, Config
 from tenzo_hw.isa import Contract, Level
-from tenzo_hw.timing import ISSUE_OVERHEAD
+from tenzo_hw.timing import CONTRACTION_OVERHEAD
 
 from .network import TT
 from .orientation import Orientation
@@ -129,7 +129,7 @@ class Contraction:
         o, rows = self.orientation, self.orientation.reduced
         once = (o.tiles - 1) * max(rows, o.tile_cols) + max(rows, o.last_cols)
         places = math.prod(level.count for level in self._positions())
-        return max(places * once, Contract.WORDS + ISSUE_OVERHEAD)
+        return max(places * once, Contract.WORDS + CONTRACTION_OVERHEAD)
 
     def contract(self, **values: Any) -> Contract:
         """The instruction; results are written in the order of their addresses. Raises ``ValueError`` for too many

@@ -12,6 +12,7 @@ from tenzo_hw.coefficient import CoefficientState, coefficients
 from tenzo_hw.config import Config
 from tenzo_hw.isa import Coefficient
 from tenzo_hw.layouts import instruction_layout
+from tenzo_hw.loss import SLOT_READ_CYCLES
 from tenzo_hw.timing import coefficient_cycles
 
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
@@ -34,7 +35,8 @@ class Machine:
         self.cycle = 0
         self.started = self.busy_until = -1
         self.slots = [0] * CONFIG.losses
-        self.slot_before = 0
+        self.asked = [0] * SLOT_READ_CYCLES
+        self.cleared = 0
         self.state = CoefficientState()
         self.history = [(0, 0)] * CONFIG.history
         self.steps = 0
@@ -51,12 +53,15 @@ class Machine:
         """One cycle with these inputs; strobes among them are low again afterwards."""
         dut = self.dut
         assert dut.ready.value == (not self.started < self.cycle < self.busy_until), f"cycle {self.cycle}"
-        dut.loss.value = self.slots[self.slot_before]
-        self.slot_before = int(dut.slot.value)
+        dut.loss.value = self.asked.pop(0)
+        # A slot that is not asked for is noise.
+        asked = self.slots[int(dut.slot.value)] if dut.reads.value == 1 else random.getrandbits(CONFIG.loss_word)
+        self.asked.append(asked)
         for name, value in inputs.items():
             getattr(dut, name).value = value
         await Timer(1, "ns")
-        assert dut.correct_clear.value == inputs.get("start", 0)
+        assert dut.correct_clear.value == self.cleared
+        self.cleared = inputs.get("start", 0)
         await FallingEdge(dut.clk)
         self.cycle += 1
         for name in STROBES:
@@ -89,6 +94,7 @@ class Machine:
         if in_full:
             for index, value in enumerate(values):
                 await self.tick(coefficient_index=index)
+                await self.tick()
                 assert dut.coefficient.value.to_signed() == value, f"query {index} of {instruction}"
             await self.check_history()
 
@@ -103,6 +109,7 @@ class Machine:
         for step, (loss, correct) in enumerate(self.history):
             for word, expected in enumerate((loss & 0xFFFFFFFF, loss >> 32, correct, 0)):
                 await self.tick(history_address=4 * step + word)
+                await self.tick()
                 await self.tick()
                 assert int(self.dut.history_data.value) == expected, f"history {step}, word {word}"
 

@@ -36,7 +36,7 @@ from tenzo_hw.isa import (
 )
 from tenzo_hw.protocol import READABLE, WRITABLE, Fault, Register, Space, State, space_words
 from tenzo_hw.timeline import timeline
-from tenzo_hw.timing import host_read_latency
+from tenzo_hw.timing import STOP_CYCLES, host_read_latency
 from tenzo_sim.model import MachineModel
 
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
@@ -297,7 +297,7 @@ async def failures(top) -> None:
         await FallingEdge(top.clk)
     assert int(top.control__state.value) == State.RUNNING
     await bench.strobe("control__abort")
-    for _ in range(5):
+    for _ in range(STOP_CYCLES + 5):
         await FallingEdge(top.clk)
     assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ABORTED)
     bench.model.run(0, 0)

@@ -14,7 +14,7 @@ from tenzo_hw.config import Config
 from tenzo_hw.drain import outcome_layout
 from tenzo_hw.engine import batch_write_layout, model, table_write_layout
 from tenzo_hw.isa import Base, Contract, Level, Operand
-from tenzo_hw.layouts import LEVELS
+from tenzo_hw.layouts import CONTRACTIONS, LEVELS
 from tenzo_hw.nest import outputs, tile_cols, tile_ends
 from tenzo_hw.timing import capture_latency, lane_read_latency, result_latency
 
@@ -39,13 +39,15 @@ class Engine:
         self.cycle = 0
         self.ready_at = 0
         self.drained_at = 0
-        self.captured_at = 0
+        self.captured_at = self.captured_before = 0
         self.tile_free = 0
         self.results = {}
         self.outcomes = {}
         self.check_results = True
         self.faults = 0
-        self.fault_earlier = None
+        self.fault_number = None
+        self.number = 0
+        self.taken_at = None
         self.rows = [0]
         self.half = 0
         self.lanes = np.zeros((CONFIG.lanes, CONFIG.lane_depth), np.int64)
@@ -61,7 +63,8 @@ class Engine:
     async def start(self):
         """Starts the clock and fills tables and batch memories as the host does."""
         dut = self.dut
-        for name in ("start", "run_start", "half", "contract", "deltas", "weights", "batch_write", "table_write"):
+        strobes = ("start", "run_start", "batch_write", "table_write")
+        for name in (*strobes, "half", "contract", "number", "deltas", "weights"):
             getattr(dut, name).value = 0
         dut.lane_read__address.value = 0
         dut.rst.value = 1
@@ -92,9 +95,10 @@ class Engine:
         """All outputs in this cycle."""
         dut, cycle = self.dut, self.cycle
         if self.check_results:
-            assert dut.ready.value == (cycle >= self.ready_at), f"ready in cycle {cycle}"
+            assert dut.taken.value == (cycle == self.taken_at), f"taken in cycle {cycle}"
             assert dut.drained.value == (cycle >= self.drained_at), f"drained in cycle {cycle}"
-            assert dut.captured.value == (cycle >= self.captured_at), f"captured in cycle {cycle}"
+            captured_at = self.captured_before if cycle == self.taken_at else self.captured_at
+            assert dut.captured.value == (cycle >= captured_at), f"captured in cycle {cycle}"
             outcome = self.outcomes.pop(cycle, None)
             assert outcome is None or int(dut.outcome.value) == outcome, f"outcome in cycle {cycle}"
             word = int(dut.results.value)
@@ -106,7 +110,7 @@ class Engine:
                 word >>= CONFIG.output_word + 1
         if dut.fault.value:
             self.faults += 1
-            self.fault_earlier = int(dut.fault_earlier.value)
+            self.fault_number = int(dut.fault_number.value)
         self.rows.append(int(dut.weights_row.value))
 
     async def step(self):
@@ -135,11 +139,17 @@ class Engine:
             self.dut.deltas.value = deltas
             await self.step()
         self.dut.deltas.value = 0
-        while not self.dut.ready.value:
-            await self.step()
+        self.number = (self.number + 1) % CONTRACTIONS
         self.check()
         self.dut.contract.value = packed(contract)
+        self.dut.number.value = self.number
         self.dut.start.value = 1
+        await self.advance()
+        # The engine takes it a cycle later, or when it is through with the one before.
+        while self.cycle < self.ready_at:
+            await self.step()
+        self.check()
+        self.taken_at, self.captured_before = self.cycle + 1, self.captured_at
         drained = model(CONFIG, contract, self.lanes, self.batch[self.half], self.weights, self.tables)
         if drained is not None:
             cols = tile_cols(contract)
@@ -170,9 +180,8 @@ class Engine:
         before, latest = self.faults, self.cycle + 2000
         self.check_results = False
         assert await self.contract(contract) is None
+        failing = self.number
         if follower:
-            while not self.dut.ready.value:
-                await self.step()
             lanes = self.lanes.copy()
             await self.contract(follower)
             self.lanes = lanes
@@ -181,9 +190,8 @@ class Engine:
             await self.step()
         for _ in range(60):
             await self.step()
-        assert self.dut.ready.value == 1
         assert self.faults == before + 1
-        assert self.fault_earlier == (follower is not None)
+        assert self.fault_number == failing
         assert self.dut.captured.value == 1
         self.check_results = True
         self.ready_at = self.drained_at = self.captured_at = self.cycle
@@ -197,7 +205,7 @@ class Engine:
 
     async def next_start(self, pause=0):
         """The first cycle in which the sequencer could start the next contraction, and some more."""
-        await self.until(self.ready_at + pause - LOADING)
+        await self.until(self.ready_at + pause - LOADING - 1)
 
     async def finish(self):
         """Everything has come out and the lane memories are the model's."""
@@ -316,7 +324,7 @@ async def result_latency_is_exact(dut):
         await engine.contract(replace(write, a_base=20 + early))
         after, last_row = engine.lanes, engine.ready_at
         assert (before != after).any()
-        await engine.until(last_row + result_latency(CONFIG) - 1 - early - LOADING)
+        await engine.until(last_row + result_latency(CONFIG) - 2 - early - LOADING)
         # Rows follow one a cycle as columns do: all of them read the new words, or all of them the old ones.
         engine.lanes = before if early else after
         await engine.contract(read)

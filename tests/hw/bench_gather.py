@@ -9,12 +9,12 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 from tenzo_hw.config import Config
-from tenzo_hw.gather import model
+from tenzo_hw.gather import model, read_latency
 from tenzo_hw.isa import Gather
 from tenzo_hw.layouts import instruction_layout
 from tenzo_hw.nest import WRAP
 from tenzo_hw.numbers import bounds
-from tenzo_hw.timing import gather_latency, lane_read_latency
+from tenzo_hw.timing import gather_latency
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 GATHERS = 200
@@ -61,6 +61,7 @@ class Machine:
         self.read_words = {}
         self.engine_words = {}
         self.engine_row = None
+        self.landing = None
 
     async def start(self):
         """Starts the clock and clears the ports."""
@@ -70,7 +71,7 @@ class Machine:
         await FallingEdge(self.dut.clk)
 
     async def tick(self, **inputs):
-        """One cycle with these inputs; the lanes answer ``lane_read_latency`` cycles after an address."""
+        """One cycle with these inputs; the lanes answer ``read_latency`` cycles after an address."""
         dut, cycle = self.dut, self.cycle
         row, self.engine_row = self.engine_row, None
         dut.row.value = random.randrange(CONFIG.effective_rows) if row is None else row
@@ -85,22 +86,25 @@ class Machine:
             lane, address = self.reads.pop(cycle)
             assert int(dut.lane_read__address.value) == lane * CONFIG.lane_depth + address, f"cycle {cycle}"
             word = int(self.lanes[lane, address]) & ((1 << CONFIG.word) - 1)
-            self.read_words[cycle + lane_read_latency(CONFIG)] = word
+            self.read_words[cycle + read_latency(CONFIG)] = word
         if cycle in self.engine_words:
             row, expected = self.engine_words.pop(cycle)
             assert words(int(dut.weights.value)) == expected, f"engine row {row}"
         assert dut.effective_write.value == (cycle in self.writes), f"cycle {cycle}"
         row = int(dut.row.value)
         self.engine_words[cycle + 2] = row, self.effective[row].tolist()
-        if cycle in self.writes:
-            row, expected = self.writes.pop(cycle)
-            assert int(dut.effective_row.value) == row
-            assert words(int(dut.effective_words.value)) == expected, f"engine row {row}"
+        if self.landing:
+            # The store writes a row the cycle after it came: it can be read from the next one on.
+            row, expected = self.landing
             self.effective[row] = expected
-            # It can be read from the next cycle on.
             self.engine_row = row
+            self.landing = None
             if int(dut.row.value) == row:
                 del self.engine_words[cycle + 2]
+        if cycle in self.writes:
+            self.landing = row, expected = self.writes.pop(cycle)
+            assert int(dut.effective_row.value) == row
+            assert words(int(dut.effective_words.value)) == expected, f"engine row {row}"
         await FallingEdge(dut.clk)
         self.cycle += 1
         dut.start.value = 0
@@ -112,22 +116,23 @@ class Machine:
         refused = model(CONFIG, gather, self.lanes, expected)
         taken = []
         for word in walk(gather):
-            cycle = self.started + 1 + len(taken)
+            cycle = self.started + 5 + len(taken)
             if word is None:
-                self.fault_at = cycle
+                self.fault_at = cycle + 1
                 break
             lane, address, row, column = word
             self.reads[cycle] = lane, address
             taken.append(int(self.lanes[lane, address]))
             if column == gather.cols - 1:
                 row_words = taken[-gather.cols :] + [0] * (CONFIG.columns - gather.cols)
-                self.writes[cycle + lane_read_latency(CONFIG) + 1] = row, row_words
+                self.writes[cycle + read_latency(CONFIG) + 1] = row, row_words
         assert refused == (self.fault_at > self.started)
         count = len(taken) + refused
         assert refused or count == gather.lanes * gather.rows * gather.cols
-        self.busy_until = self.started + count + gather_latency(CONFIG)
-        # Ready is as early as can be: the cycle after the last row's write.
-        assert refused or max(self.writes) == self.busy_until - 1
+        # As many cycles after a fault as after the last read.
+        self.busy_until = self.started + count + gather_latency(CONFIG) + refused
+        # Ready is as early as can be: when the last row has been written.
+        assert refused or max(self.writes) == self.busy_until - 2
         await self.tick(gather=fields(gather), start=1)
         while self.cycle < self.busy_until:
             # Only the start cycle counts: what the sequencer shows afterwards is another instruction.

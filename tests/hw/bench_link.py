@@ -45,6 +45,10 @@ STUFFED = {
 }
 
 
+#: The link's counters are words of a memory: they go on from test to test, whatever is reset.
+COUNTERS = {}
+
+
 class FakeMachine:
     """Memories that hold what was written, and a state that follows from the requests alone."""
 
@@ -150,7 +154,10 @@ class Harness:
     async def compare(self, data):
         """Sends these bytes and expects the endpoint's answers and requests."""
         model = FakeMachine()
-        expected = Endpoint(model).receive(data)
+        endpoint = Endpoint(model)
+        endpoint._counters.update(COUNTERS)
+        expected = endpoint.receive(data)
+        COUNTERS.update(endpoint._counters)
         self.to_send.extend(data)
         quiet = 0
         while quiet < QUIET:
@@ -338,6 +345,7 @@ async def noise_is_no_packet(dut):
 async def cycles_of_write(harness, sequence, payload):
     """Cycles from the last END of a WRITE to its answer's first byte."""
     harness.received.clear()
+    COUNTERS[Register.FRAMES] += 1
     harness.to_send.extend(encode(Kind.WRITE, sequence, payload))
     while harness.to_send:
         await harness.step()

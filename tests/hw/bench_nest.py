@@ -12,6 +12,7 @@ from cocotb.triggers import FallingEdge
 from contractions import packed, packed_deltas, random_contract
 from tenzo_hw.config import REDUCTION_LEVELS, Config
 from tenzo_hw.isa import Base, Operand
+from tenzo_hw.layouts import CONTRACTIONS
 from tenzo_hw.loop_nest import NEST_LATENCY, row_layout, tile_layout
 from tenzo_hw.nest import activations, environments, offsets, tile_cols, tile_ends
 from tenzo_hw.timing import capture_latency, result_latency
@@ -38,7 +39,7 @@ def issues(contract, start, before):
     return cycles.reshape(-1).tolist()
 
 
-def rows(contract, odd):
+def rows(contract, contraction):
     """What the nest says of every row, and of its tile with a last one, in a contraction of this number."""
     reduction, outer = contract.levels[:REDUCTION_LEVELS], contract.levels[REDUCTION_LEVELS:]
     read = activations(contract, contract.a_base)
@@ -60,7 +61,7 @@ def rows(contract, odd):
             row |= {"upper": address % CONFIG.lane_bank}
         result = {"output": (contract.o_base + at["o"]) % (1 << 16), "stride": contract.col_stride}
         result |= {"last_column": cols[tile] - 1, "shift": contract.shift, "activation": contract.activation}
-        result |= {"store": contract.store, "to_loss": contract.to_loss, "base": base, "odd": odd}
+        result |= {"store": contract.store, "to_loss": contract.to_loss, "base": base, "number": contraction}
         yield row, result
 
 
@@ -83,12 +84,12 @@ class Nest:
         self.count = 0
         self.expected = {}
         self.faults = set()
-        self.ready_at = self.idle_at = self.given_at = 0
+        self.ready_at = self.idle_at = self.given_at = self.given_before = self.taken_at = 0
         self.last_tile = self.last_cols = self.pace = 0
         self.makes_differences = False
 
     async def start(self):
-        for name in ("start", "drop", "contract", "deltas", "run_start"):
+        for name in ("start", "number", "drop", "contract", "deltas", "run_start"):
             getattr(self.dut, name).value = 0
         self.dut.rst.value = 0
         cocotb.start_soon(Clock(self.dut.clk, 10, unit="ns").start())
@@ -97,10 +98,13 @@ class Nest:
     def check(self):
         """All ports in this cycle; a fault is answered by a drop."""
         dut, cycle = self.dut, self.cycle
-        assert dut.ready.value == (cycle >= self.ready_at), f"ready in cycle {cycle}"
+        assert dut.taken.value == (cycle > 0 and cycle == self.taken_at), f"taken in cycle {cycle}"
         settled = not self.last_cols or cycle >= self.last_tile + result_latency(CONFIG) + self.last_cols - 2
         assert dut.drained.value == (settled and cycle >= self.idle_at), f"drained in cycle {cycle}"
-        captured = cycle >= self.given_at and not (self.makes_differences and cycle < self.idle_at)
+        if cycle <= self.taken_at:  # the contraction just taken does not count yet
+            captured = cycle >= self.given_before
+        else:
+            captured = cycle >= self.given_at and not (self.makes_differences and cycle <= self.idle_at)
         assert dut.captured.value == captured, f"captured in cycle {cycle}"
         row, expected = fields(ROW, int(dut.row.value)), self.expected.pop(cycle, None)
         if expected:
@@ -133,22 +137,28 @@ class Nest:
         self.pace = 0
 
     async def load(self, contract):
-        """Gives the deltas of the next contraction, while the one before goes on."""
+        """Gives the deltas of the next contraction, then its fields, while the one before goes on."""
         for deltas in packed_deltas(contract):
             self.dut.deltas.value = deltas
             await self.step()
+        self.dut.contract.value = packed(contract)
+        await self.step()
         self.dut.deltas.value = 0
 
     async def contract(self, contract):
-        """Starts a contraction in this cycle, which must be ready. Gives whether it will fail."""
-        self.check()
-        self.dut.contract.value = packed(contract)
-        self.dut.start.value = 1
-        cycles = issues(contract, self.cycle, self.last_tile + max(self.last_cols, self.pace))
+        """Gives a contraction in this cycle and goes on until it is taken. Gives whether it will fail."""
         self.count += 1
+        self.check()
+        self.dut.number.value = self.count % CONTRACTIONS
+        self.dut.start.value = 1
+        while self.cycle < self.ready_at:
+            await self.advance()
+            self.check()
+        self.taken_at, self.given_before = self.cycle + 1, self.given_at
+        cycles = issues(contract, self.cycle, self.last_tile + max(self.last_cols, self.pace))
         self.ready_at, self.idle_at = cycles[-1], cycles[-1] + 1
         failed = False
-        for at, (row, tile) in zip(cycles, rows(contract, self.count % 2), strict=True):
+        for at, (row, tile) in zip(cycles, rows(contract, self.count % CONTRACTIONS), strict=True):
             if outside(row):
                 # Rows are issued until the fault is seen; tiles that end meanwhile still count as draining.
                 failed = True
@@ -186,7 +196,9 @@ async def rows_and_tiles(dut):
             fixed = {base: int(rng.choice([0, 0x10000 - 3, *(end - 3 for end in ends)]))}
         contract = replace(random_contract(rng, CONFIG), **fixed)
         await nest.load(contract)
-        pause = int(rng.choice([0, 0, 0, rng.integers(1, 60)]))
+        # Given before the nest can take it, when it can, or later.
+        early = int(rng.choice([0, rng.integers(1, 20)]))
+        pause = int(rng.choice([-early, 0, 0, rng.integers(1, 60)]))
         while nest.cycle < nest.ready_at + pause:
             await nest.step()
         failed = await nest.contract(contract)

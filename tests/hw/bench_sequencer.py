@@ -35,17 +35,17 @@ from tenzo_hw.isa import (
     Wait,
     encode,
 )
-from tenzo_hw.layouts import STREAMS, deltas_layout, instruction_layout
+from tenzo_hw.layouts import CONTRACTIONS, STREAMS, deltas_layout, instruction_layout
 from tenzo_hw.protocol import Fault, State
 from tenzo_hw.sequencer import PROGRAM_READ_LATENCY, Issue, Refused, model
-from tenzo_hw.timing import ISSUE_OVERHEAD
+from tenzo_hw.timing import DONE_LATENCY, ISSUE_OVERHEAD
 
 PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
 UNITS = {Contract: "contract", Sweep: "sweep", Loss: "loss", Coefficient: "coefficient", Gather: "gather"}
 #: Units whose instructions can fail on the way.
 FAILING = ("contract", "gather")
 INPUTS = (
-    *("engine_ready", "engine_drained", "sweep_ready", "gather_ready", "coefficient_ready", "filled"),
+    *("engine_drained", "sweep_ready", "gather_ready", "coefficient_ready", "filled"),
     *("loss_free", "loss_idle", "loss_done"),
 )
 #: What must be ready for each wait bit.
@@ -236,13 +236,14 @@ def may_issue(instruction: Instruction, inputs: dict[str, int]) -> bool:
     match instruction:
         case Contract():
             buffer = inputs["loss_idle" if instruction.base == Base.ADD else "loss_free"]
-            return bool(inputs["engine_ready"] and inputs["gather_ready"] and (buffer or not instruction.to_loss))
+            to_loss = buffer and inputs["coefficient_ready"]
+            return bool(inputs["gather_ready"] and (to_loss or not instruction.to_loss))
         case Sweep():
             return bool(inputs["sweep_ready"] and inputs["gather_ready"])
         case Loss():
-            return bool(inputs["loss_done"])
+            return bool(inputs["loss_done"] and inputs["coefficient_ready"])
         case Coefficient():
-            return bool(inputs["coefficient_ready"])
+            return bool(inputs["loss_done"] and inputs["coefficient_ready"])
         case Gather():
             return all(inputs[name] for name in ("engine_drained", "gather_ready", "sweep_ready"))
         case Batch():
@@ -258,10 +259,11 @@ class Bench:
         self.config = config
         self.rng = rng
         self.inputs: list[dict[str, int]] = []
+        self.taken: list[int] = []
 
     async def start(self) -> None:
         self.top.clk.value = 0
-        strobes = ("engine_fault", "engine_fault_earlier", "gather_fault", "run", "abort", "program_write", "rst")
+        strobes = ("engine_taken", "engine_fault", "gather_fault", "run", "abort", "program_write", "rst")
         for name in (*INPUTS, *strobes):
             getattr(self.top, name).value = 0
         cocotb.start_soon(Clock(self.top.clk, 10, "ns").start())
@@ -289,9 +291,12 @@ class Bench:
         abort: int = -1,
         fault: int = -1,
         unit: str = "contract",
-        earlier: bool = False,
+        back: int = 0,
     ) -> list[tuple]:
-        """Runs to the end, with ABORT or a fault of ``unit`` at a cycle; the strobes, each as (cycle, unit, fields)."""
+        """Runs to the end, with ABORT or a fault of ``unit`` at a cycle; issues, each as (cycle, unit, fields).
+
+        The contraction at fault is the one ``back`` before the last one. The engine takes contractions at random.
+        """
         top = self.top
         top.run_pc.value, top.repeat.value, top.run.value = pc, repeat, 1
         await FallingEdge(top.clk)
@@ -299,6 +304,8 @@ class Bench:
         events: list[tuple] = []
         deltas: dict[str, int] = {}
         self.inputs.clear()
+        self.taken.clear()
+        given = False
         while int(top.state.value) == State.RUNNING:
             cycle = len(self.inputs)
             assert cycle < LONGEST_RUN, "the run does not end"
@@ -309,26 +316,33 @@ class Bench:
             top.abort.value = cycle == abort
             top.engine_fault.value = cycle == fault and unit == "contract"
             top.gather_fault.value = cycle == fault and unit == "gather"
-            top.engine_fault_earlier.value = earlier
+            top.engine_fault_number.value = (int(top.contract_number.value) - back) % CONTRACTIONS
+            takes = given and self.rng.random() >= busy
+            top.engine_taken.value = takes
+            if takes:
+                self.taken.append(cycle)
+                given = False
             # Outputs of this cycle, from the inputs just set, are stable half a cycle later: before the clock edge.
             await ReadOnly()
-            given = deltas_layout().from_bits(int(top.deltas.value))
+            coming = deltas_layout().from_bits(int(top.deltas.value))
             for bit, stream in enumerate(STREAMS):
-                if given.write >> bit & 1:
-                    deltas[f"{stream}{given.level}"] = given[stream]
+                if coming.write >> bit & 1:
+                    deltas[f"{stream}{coming.level}"] = coming[stream]
+            # A strobe comes a cycle after the issue.
             for name in UNITS.values():
                 if int(getattr(top, f"{name}_start").value):
-                    events.append((cycle, name, int(getattr(top, name).value)))
-                    events += [(cycle, "deltas", deltas.copy())] if name == "contract" else []
+                    events.append((cycle - 1, name, int(getattr(top, name).value)))
+                    events += [(cycle - 1, "deltas", deltas.copy())] if name == "contract" else []
+            given |= bool(int(top.contract_start.value))
             if int(top.take.value):
-                events.append((cycle, "take", 0))
+                events.append((cycle - 1, "take", 0))
             await FallingEdge(top.clk)
         return events
 
     def same_run(self, events: list[tuple], issues: list[Issue], refused: Refused | None) -> None:
         """The run that has just ended did what the manual says."""
         top, seed = self.top, PARAMETERS["seed"]
-        reference_events, last, waits = reference(self.config, issues, self.inputs)
+        reference_events, last, waits = reference(self.config, issues, self.inputs, self.taken)
         assert events == reference_events, f"seed {seed}"
         assert int(top.waits.value) == waits
         assert int(top.cycles.value) == len(self.inputs)
@@ -342,16 +356,21 @@ class Bench:
             assert fault == (refused.fault, refused.pc), f"seed {seed}"
 
 
-def reference(config: Config, issues: list[Issue], inputs: list[dict[str, int]]) -> tuple[list[tuple], int, int]:
+def reference(
+    config: Config, issues: list[Issue], inputs: list[dict[str, int]], taken: list[int]
+) -> tuple[list[tuple], int, int]:
     """The manual's rule: events, cycle of the last issue and cycles waited for the host."""
     events: list[tuple] = []
     cycle = waits = 0
+    takes = iter(taken)
+    fetched_from = 0
     for issue in issues:
         instruction = issue.instruction
-        cycle += instruction.WORDS + ISSUE_OVERHEAD
-        while not may_issue(instruction, inputs[cycle]):
-            waits += isinstance(instruction, Batch) and may_issue(instruction, inputs[cycle] | {"filled": 1})
+        cycle = fetched_from + instruction.WORDS + ISSUE_OVERHEAD
+        while not may_issue(instruction, seen := inputs[cycle - DONE_LATENCY]):
+            waits += isinstance(instruction, Batch) and may_issue(instruction, seen | {"filled": 1})
             cycle += 1
+        fetched_from = next(takes, cycle) if isinstance(instruction, Contract) else cycle
         for kind, unit in UNITS.items():
             if isinstance(instruction, kind):
                 events.append((cycle, unit, packed(instruction)))
@@ -467,17 +486,17 @@ async def stops(top) -> None:
         assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ABORTED)
         stopped = int(top.pc.value)
         done = [issue for issue in issues if issue.pc < stopped]
-        assert events == reference(config, done, bench.inputs)[0]
-        cycles = [reference(config, issues[:count], bench.inputs)[1] for count in range(len(done) + 1)]
-        assert all(earlier <= abort for earlier in cycles), "an instruction was issued after ABORT"
+        assert events == reference(config, done, bench.inputs, bench.taken)[0]
+        cycles = [reference(config, issues[:count], bench.inputs, bench.taken)[1] for count in range(len(done) + 1)]
+        assert all(earlier <= abort + 1 for earlier in cycles), "an instruction was issued after ABORT"
 
         fault = rng.randrange(23, length // 3)
         unit = rng.choice(FAILING)
-        earlier = unit == "contract" and rng.random() < 0.5
-        events = await bench.run(0, 1, busy, fault=fault, unit=unit, earlier=earlier)
+        back = rng.randrange(CONTRACTIONS - 1) if unit == "contract" else 0
+        events = await bench.run(0, 1, busy, fault=fault, unit=unit, back=back)
         assert (int(top.state.value), int(top.fault.value)) == (State.FAILED, Fault.ADDRESS)
         before = [cycle for cycle, name, _ in events if name == unit and cycle < fault]
         of_unit = [issue for issue in issues if UNITS.get(type(issue.instruction)) == unit]
-        if len(before) > earlier:
-            assert int(top.pc.value) == of_unit[len(before) - 1 - earlier].pc
-        assert all(cycle < fault for cycle, _, _ in events)
+        if len(before) > back:
+            assert int(top.pc.value) == of_unit[len(before) - 1 - back].pc
+        assert all(cycle <= fault + 2 for cycle, _, _ in events)

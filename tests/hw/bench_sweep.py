@@ -15,6 +15,7 @@ from tenzo_hw.numbers import bounds
 from tenzo_hw.perturbation import signs
 from tenzo_hw.sweep import perturb, update
 from tenzo_hw.timing import sweep_latency
+from tenzo_hw.weight_store import READ_CYCLES, TURN_CYCLES
 
 CONFIG = Config.from_words(json.loads(os.environ["TENZO_BENCH"])["config"])
 SWEEPS = 250
@@ -48,6 +49,7 @@ class Machine:
         self.busy_until = 0
         self.started = -1
         self.writing_half = None
+        self.turn = 0
         shape = (CONFIG.weight_rows, CONFIG.columns)
         self.masters = np.zeros(shape, dtype=np.int64)
         self.momenta = np.zeros(shape, dtype=np.int64)
@@ -56,7 +58,7 @@ class Machine:
         self.slots = [0] * REPLAY_SLOTS
         self.index = 0
         self.coefficients = [random_word(CONFIG.momentum_word) for _ in range(CONFIG.losses)]
-        self.index_before = 0
+        self.indices_before = [0, 0]
         self.expected = {}
         self.engine_row = None
         self.rate = 0
@@ -82,9 +84,10 @@ class Machine:
             row = half * CONFIG.weight_rows + random.randrange(CONFIG.weight_rows)
         dut.store_row.value = row
         self.expected[self.cycle + 2] = row, self.effective[row].tolist()
-        dut.sweep_coefficient.value = self.coefficients[self.index_before]
-        self.index_before = int(dut.sweep_coefficient_index.value)
-        assert self.index_before == self.index
+        # Two cycles after its index.
+        dut.sweep_coefficient.value = self.coefficients[self.indices_before.pop(0)]
+        self.indices_before.append(int(dut.sweep_coefficient_index.value))
+        assert self.indices_before[-1] == self.index
         dut.sweep_rate.value = self.rate
         for name, value in inputs.items():
             getattr(dut, name).value = value
@@ -95,6 +98,7 @@ class Machine:
 
     async def sweep(self, sweep):
         """Starts a sweep and waits until it is ready again."""
+        await self.host_turn(0)
         rows = slice(sweep.row, sweep.row + sweep.count)
         state = self.slots[sweep.replay_slot] if sweep.replay else self.generator
         for slot in range(REPLAY_SLOTS):
@@ -140,8 +144,16 @@ class Machine:
         # The first cycle in which the engine may read: its row is the last one written.
         self.engine_row = sweep.half * CONFIG.weight_rows + sweep.row + sweep.count - 1
 
+    async def host_turn(self, turn):
+        """Begins or ends the host's turn at the masters and momenta."""
+        if turn != self.turn:
+            self.turn = turn
+            for _ in range(TURN_CYCLES):
+                await self.tick(store_host_turn=turn)
+
     async def host_write(self, momentum, row, column, value):
         """One word, written while no sweep goes on."""
+        await self.host_turn(1)
         await self.tick(
             store_host_momentum=momentum,
             store_host_row=row,
@@ -152,8 +164,9 @@ class Machine:
         (self.momenta if momentum else self.masters)[row, column] = value
 
     async def host_check(self, momentum, row, column):
-        """Reads one word back, four cycles."""
-        for _ in range(4):
+        """Reads one word back."""
+        await self.host_turn(1)
+        for _ in range(READ_CYCLES):
             await self.tick(store_host_momentum=momentum, store_host_row=row, store_host_column=column)
         memory = self.momenta if momentum else self.masters
         expected = memory[row, column] if column < CONFIG.columns else 0
@@ -216,6 +229,7 @@ async def sweeps(dut):
         elif action < 0.5:
             half, value = random.getrandbits(1), random.getrandbits(32)
             await machine.tick(sweep_generator_write=1 << half, sweep_generator_data=value)
+            await machine.tick()
             kept = machine.generator >> 32 * (1 - half) & 0xFFFFFFFF
             machine.generator = value << 32 * half | kept << 32 * (1 - half)
             assert int(dut.sweep_generator.value) == machine.generator

@@ -12,7 +12,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from tenzo_hw.cells import BlockRam, Multiplier
+from tenzo_hw.cells import Accumulator, BlockRam, Copies, Multiplier, Rom
 
 CYCLES = 300
 
@@ -34,17 +34,18 @@ def simulate(component: wiring.Component, bench) -> None:
     simulator.run()
 
 
+@pytest.mark.parametrize("is_signed", [True, False])
 @pytest.mark.parametrize("registered_inputs", [True, False])
 @pytest.mark.parametrize(("a_bits", "b_bits"), [(18, 18), (9, 9), (18, 12), (2, 5)])
-def test_multiplier_twin(a_bits: int, b_bits: int, registered_inputs: bool) -> None:
+def test_multiplier_twin(a_bits: int, b_bits: int, registered_inputs: bool, is_signed: bool) -> None:
     seed = 100 * a_bits + b_bits
     print(f"seed {seed}")
     rng = random.Random(seed)
-    multiplier = Multiplier(a_bits=a_bits, b_bits=b_bits, registered_inputs=registered_inputs)
+    multiplier = Multiplier(a_bits=a_bits, b_bits=b_bits, registered_inputs=registered_inputs, is_signed=is_signed)
     latency = 1 + registered_inputs
 
     def word(bits: int) -> int:
-        extremes = (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+        extremes = (-1 << (bits - 1), (1 << (bits - 1)) - 1) if is_signed else (0, (1 << bits) - 1)
         return rng.choice([*extremes, rng.randint(*extremes)])
 
     async def bench(ctx) -> None:
@@ -90,6 +91,104 @@ def test_block_ram_twin(width: int, depth: int, parts: int) -> None:
     simulate(ram, bench)
 
 
+@pytest.mark.parametrize(("width", "depth", "parts"), [(18, 16, 1), (36, 8, 2), (30, 32, 3)])
+def test_block_ram_twin_has_another_writer(width: int, depth: int, parts: int) -> None:
+    seed = width * depth + 1
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    ram = BlockRam(width=width, depth=depth, parts=parts, other_writer=True)
+    size = width // parts
+
+    async def bench(ctx) -> None:
+        words = [0] * depth
+        expected: list[int | None] = [0, 0]
+        for _ in range(CYCLES):
+            address, data = rng.randrange(depth), rng.getrandbits(width)
+            enables = rng.choice([0, 0, rng.getrandbits(parts)])
+            ctx.set(ram.read_address, address)
+            ctx.set(ram.write, 0)
+            ctx.set(ram.other_write, enables)
+            ctx.set(ram.other_data, data)
+            before = expected.pop(0)
+            assert before is None or ctx.get(ram.read_data) == before
+            expected.append(None if enables else words[address])
+            for part in range(parts):
+                if enables >> part & 1:
+                    mask = ((1 << size) - 1) << part * size
+                    words[address] = words[address] & ~mask | data & mask
+            await ctx.tick()
+
+    simulate(ram, bench)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(26, 256), (36, 512), (1, 2)])
+def test_rom_twin(width: int, depth: int) -> None:
+    seed = width * depth
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    words = [rng.getrandbits(width) for _ in range(depth)]
+    rom = Rom(width=width, words=words)
+
+    async def bench(ctx) -> None:
+        expected: list[int] = []
+        for _ in range(CYCLES):
+            address = rng.randrange(depth)
+            ctx.set(rom.read_address, address)
+            expected.append(words[address])
+            await ctx.tick()
+            if len(expected) > 1:
+                assert ctx.get(rom.read_data) == expected[-2]
+
+    simulate(rom, bench)
+
+
+@pytest.mark.parametrize(("bits", "i_bits"), [(48, 36), (5, 5), (8, 1)])
+def test_accumulator_twin(bits: int, i_bits: int) -> None:
+    seed = 100 * bits + i_bits
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    accumulator = Accumulator(bits=bits, i_bits=i_bits)
+    half = 1 << (bits - 1)
+
+    async def bench(ctx) -> None:
+        total = 0
+        for _ in range(CYCLES):
+            adds, given = rng.random() < 0.9, rng.randrange(-1 << (i_bits - 1), 1 << (i_bits - 1))
+            ctx.set(accumulator.adds, adds)
+            ctx.set(accumulator.i, given)
+            assert ctx.get(accumulator.o) == total
+            total = (total * adds + given + half) % (2 * half) - half
+            await ctx.tick()
+
+    simulate(accumulator, bench)
+
+
+def test_copies_twin() -> None:
+    copies = Copies(width=3, count=4)
+
+    async def bench(ctx) -> None:
+        before = 0
+        for word in range(8):
+            ctx.set(copies.i, word)
+            assert [ctx.get(copies.o[number]) for number in range(4)] == [before] * 4
+            before = word
+            await ctx.tick()
+
+    simulate(copies, bench)
+
+
+def test_ecp5_copies_and_accumulators() -> None:
+    assert cells(Copies(width=3, count=4), "TRELLIS_FF") == 12
+    assert cells(Accumulator(bits=48, i_bits=36), "CCU2C") == 24
+    assert cells(Accumulator(bits=5, i_bits=5), "CCU2C") == 3
+
+
+def test_ecp5_roms() -> None:
+    assert cells(Rom(width=36, words=[1] * 512), "DP16KD") == 1
+    assert cells(Rom(width=37, words=[1] * 512), "DP16KD") == 0
+    assert cells(Rom(width=8, words=[1] * 1024), "DP16KD") == 0
+
+
 @pytest.mark.parametrize(
     ("width", "depth", "parts", "count"),
     [
@@ -122,6 +221,12 @@ def test_ecp5_multipliers() -> None:
         (lambda: BlockRam(width=0, depth=4), "width=0"),
         (lambda: BlockRam(width=4, depth=3), "depth=3"),
         (lambda: BlockRam(width=4, depth=4, parts=3), "parts=3"),
+        (lambda: Accumulator(bits=4, i_bits=5), "i_bits=5"),
+        (lambda: Copies(width=0, count=2), "width=0"),
+        (lambda: Copies(width=1, count=0), "count=0"),
+        (lambda: Rom(width=4, words=[0, 1, 2]), "3 words"),
+        (lambda: Rom(width=4, words=[0, 16]), "width=4"),
+        (lambda: Rom(width=4, words=[0, -1]), "width=4"),
     ],
 )
 def test_refused(make, message: str) -> None:

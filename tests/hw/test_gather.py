@@ -30,6 +30,7 @@ class GatheredStore(wiring.Component):
         m.d.comb += [
             gather.gather.eq(self.gather),
             gather.start.eq(self.start),
+            store.gather_turn.eq(~gather.ready),
             store.gather_write.eq(gather.effective_write),
             store.gather_row.eq(gather.effective_row),
             store.gather_words.eq(gather.effective_words),

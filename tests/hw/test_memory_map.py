@@ -26,7 +26,7 @@ NAMES = {
     "payloads": "packets, 2 slots",
 }
 #: Constants, queues, single words and the loops at hand, inside of blocks.
-INSIDE = {"hello", "exp2", "log2", "ring", "best", "outer", "deltas"}
+INSIDE = {"counters", "exp2", "log2", "ring", "outer", "deltas"}
 
 
 def test_map_is_what_the_gateware_has() -> None:
@@ -35,8 +35,8 @@ def test_map_is_what_the_gateware_has() -> None:
     text = rtlil.convert(Machine(config))
     for module, content in re.findall(r"^module \\(\S+)$(.*?)^end$", text, re.MULTILINE | re.DOTALL):
         for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", content):
-            # A block RAM is a block of its own, and known by its name.
-            name = module.split(".")[-1] if name == "ram" else name
-            bits[re.sub(r"^(words|best|bank|deltas)_?[awob\d]+$", r"\1", name)] += int(width) * int(size)
+            # A block RAM or ROM is a block of its own, and known by its name.
+            name = module.split(".")[-1] if name in ("ram", "rom") else name
+            bits[re.sub(r"^(words|bank|deltas|masters|momenta)_?[awob\d]+$", r"\1", name)] += int(width) * int(size)
     assert bits.keys() == NAMES.keys() | INSIDE
     assert {NAMES[name]: bits[name] for name in NAMES} == {memory.name: memory.bits for memory in memory_map(config)}

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import Cat, ClockSignal, Const, Fragment, Instance, Module, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Fragment, Instance, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from tenzo_hw.cells import BlockRam, Multiplier
+from tenzo_hw.cells import Accumulator, BlockRam, Copies, Multiplier, Rom
 from tenzo_sim.bench import WARNINGS, run_bench
 from tenzo_sim.netlist import cells, models, module, synthesised, yosys_models
 from tenzo_sim.toolchain import use_verilator
@@ -66,6 +66,29 @@ class Rams(wiring.Component):
                 write.en.eq(getattr(self, f"write{width}")),
                 getattr(self, f"o{width}").eq(read.data),
             ]
+        return m
+
+
+class Written(wiring.Component):
+    """A block RAM with another writer, whose words count unless that one writes while they are read."""
+
+    def __init__(self, ram: BlockRam) -> None:
+        self.ram = ram
+        super().__init__(ram.signature)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ram = ram = self.ram
+        hidden = Signal(2)
+        m.d.sync += hidden.eq(Cat(self.other_write.any(), hidden))
+        for name, member in self.signature.members.items():
+            if member.flow is In:
+                m.d.comb += getattr(ram, name).eq(getattr(self, name))
+        # One writer at a time.
+        m.d.comb += [
+            ram.other_write.eq(Mux(self.write.any(), 0, self.other_write)),
+            self.read_data.eq(Mux(hidden[1], 0, ram.read_data)),
+        ]
         return m
 
 
@@ -156,11 +179,39 @@ def test_instances_are_their_twins(tmp_path: Path) -> None:
         {"a_bits": 9, "b_bits": 17},
         {"a_bits": 2, "b_bits": 5},
         {"a_bits": 18, "b_bits": 12, "registered_inputs": False},
+        {"a_bits": 18, "b_bits": 18, "is_signed": False},
+        {"a_bits": 16, "b_bits": 5, "is_signed": False},
+    ]
+    rng = random.Random(1)
+    roms = [
+        {"width": width, "words": [rng.getrandbits(width) for _ in range(depth)]}
+        for width, depth in ((36, 512), (26, 256), (5, 2))
     ]
     pairs = {f"ram{place}": (OnEcp5(BlockRam(**ram)), BlockRam(**ram)) for place, ram in enumerate(rams)} | {
         f"product{place}": (OnEcp5(Multiplier(**factor)), Multiplier(**factor)) for place, factor in enumerate(factors)
     }
+    sums = [{"bits": 48, "i_bits": 36}, {"bits": 7, "i_bits": 7}, {"bits": 2, "i_bits": 1}]
+    pairs |= {f"rom{place}": (OnEcp5(Rom(**rom)), Rom(**rom)) for place, rom in enumerate(roms)}
+    pairs |= {f"sum{place}": (OnEcp5(Accumulator(**one)), Accumulator(**one)) for place, one in enumerate(sums)}
+    pairs |= {"copies": (OnEcp5(Copies(width=5, count=3)), Copies(width=5, count=3))}
     compare(pairs, models("ecp5"), tmp_path, seed=1)
+
+
+def test_instances_of_two_writers_are_their_twins(tmp_path: Path) -> None:
+    rams = [
+        {"width": 36, "depth": 512},
+        {"width": 48, "depth": 1024, "parts": 2},
+        {"width": 20, "depth": 2048, "parts": 4},
+        {"width": 9, "depth": 4096},
+    ]
+    pairs = {
+        f"ram{place}": (
+            OnEcp5(Written(BlockRam(**ram, other_writer=True))),
+            Written(BlockRam(**ram, other_writer=True)),
+        )
+        for place, ram in enumerate(rams)
+    }
+    compare(pairs, models("ecp5"), tmp_path, seed=4)
 
 
 def test_block_rams_that_yosys_makes_are_the_memories(tmp_path: Path) -> None:

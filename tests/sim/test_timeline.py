@@ -26,7 +26,10 @@ from tenzo_hw.isa import (
 from tenzo_hw.nest import tile_cols
 from tenzo_hw.timeline import timeline, trace
 from tenzo_hw.timing import (
+    DONE_LATENCY,
     ISSUE_OVERHEAD,
+    START_LATENCY,
+    TAKEN_LATENCY,
     capture_latency,
     coefficient_cycles,
     gather_latency,
@@ -122,56 +125,66 @@ def step_by_step(program, config, repeat):
     """Issue cycles of a run: (index, cycle)."""
     engine, loss = Engine(config), LossUnit(config)
     sweep_done = coefficient_done = gather_done = 0
-    loops, at, cycle, previous = [], 0, 0, 0
+    loops, at, cycle, fetched_from = [], 0, 0, 0
     issues = []
+    given = None  # the contraction that the engine has yet to take, and from when on it can
+    said = []  # what the units said of themselves in each cycle
     while True:
         cycle += 1
         loss.step(cycle, engine)
         ready = engine.step(cycle)
-        instruction = program[at]
         done = {
             Wait.ENGINE: engine.drained(cycle) and cycle >= gather_done,
             Wait.SWEEP: cycle >= sweep_done,
             Wait.LOSS: loss.done(cycle, engine),
             Wait.COEFFICIENT: cycle >= coefficient_done,
         }
-        if cycle < previous + instruction.WORDS + ISSUE_OVERHEAD:
+        said.append((done, cycle >= gather_done, loss.free(adds=False), loss.free(adds=True)))
+        if given:
+            contract, first = given
+            if not ready or cycle < first:
+                continue
+            engine.start(cycle, contract)
+            loss.reserved += contract.to_loss and contract.base != Base.ADD
+            fetched_from, given = cycle + TAKEN_LATENCY, None
             continue
+        instruction = program[at]
+        if cycle < fetched_from + instruction.WORDS + ISSUE_OVERHEAD:
+            continue
+        done, gathered, loss_free, loss_idle = said[-1 - DONE_LATENCY]
         if not isinstance(instruction, Halt) and not all(done[bit] for bit in Wait if bit and bit in instruction.wait):
             continue
         free = True
         if isinstance(instruction, Contract):
-            free = ready and cycle >= gather_done
-            free &= not instruction.to_loss or loss.free(instruction.base == Base.ADD)
+            free = gathered
+            if instruction.to_loss:
+                free &= done[Wait.COEFFICIENT] and (loss_idle if instruction.base == Base.ADD else loss_free)
         elif isinstance(instruction, Sweep):
-            free = done[Wait.SWEEP] and cycle >= gather_done
+            free = done[Wait.SWEEP] and gathered
         elif isinstance(instruction, Gather):
             free = done[Wait.ENGINE] and done[Wait.SWEEP]
-        elif isinstance(instruction, Coefficient):
-            free = done[Wait.COEFFICIENT]
-        elif isinstance(instruction, Loss):
-            free = done[Wait.LOSS]
+        elif isinstance(instruction, Coefficient | Loss):
+            free = done[Wait.COEFFICIENT] and done[Wait.LOSS]
         elif isinstance(instruction, Batch | Halt):
             free = all(done.values())
         if not free:
             continue
         issues.append((at, cycle))
-        previous = cycle
+        fetched_from, start = cycle, cycle + START_LATENCY
         at += 1
         if isinstance(instruction, Halt):
             return issues
         if isinstance(instruction, Contract):
-            engine.start(cycle, instruction)
-            loss.reserved += instruction.to_loss and instruction.base != Base.ADD
+            given = instruction, start
         elif isinstance(instruction, Sweep):
-            sweep_done = cycle + instruction.count * config.sweep_turns + sweep_latency(config)
+            sweep_done = start + instruction.count * config.sweep_turns + sweep_latency(config)
         elif isinstance(instruction, Coefficient):
-            coefficient_done = cycle + coefficient_cycles(config, instruction.queries)
+            coefficient_done = start + coefficient_cycles(config, instruction.queries)
         elif isinstance(instruction, Loss):
             loss.reading = instruction.outputs * config.lanes // config.loss_pipes
         elif isinstance(instruction, Gather):
             words = instruction.lanes * instruction.rows * instruction.cols
-            gather_done = cycle + words + gather_latency(config)
+            gather_done = start + words + gather_latency(config)
         elif isinstance(instruction, Loop):
             loops.append([at, instruction.count or repeat])
         elif isinstance(instruction, End):

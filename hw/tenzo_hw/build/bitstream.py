@@ -102,8 +102,10 @@ def build(board: Board, *, seeds: Sequence[int], jobs: int = 1, say: Say = lambd
     taken = Resources.total(blocks.values())
     _check_fit(board, taken)
 
+    placeable = stages.floor_plan(synthesised, board.chip.name)
+
     def routed(seed: int) -> Entry:
-        one = stages.route(synthesised, seed)
+        one = stages.route(placeable, seed)
         say(f"seed {seed}: {timing.clock(read(one, ROUTED)).mhz:.2f} MHz", one.kept)
         return one
 

@@ -1,4 +1,4 @@
-"""The stages of a build: synthesis, place and route from a seed, packing; each kept, each run at most once."""
+"""The stages of a build: synthesis, floor plan, place and route from a seed, packing; each kept, run at most once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from . import netlist
 from .cache import Entry, entry
 from .families import Family
+from .floor_plan import FLOOR_PLANS, floor_plan
 from .plan import NAME, Plan
 from .tools import TOOLS, run
 
@@ -28,6 +29,7 @@ class Stages:
     def __init__(self, plan: Plan, family: Family, versions: dict[str, str]) -> None:
         self._plan, self._family, self._versions = plan, family, versions
         self._synthesise, self._route, self._pack = plan.commands
+        self._netlist = self._route[self._route.index("--json") + 1]
 
     def synthesis(self) -> Entry:
         """The netlist."""
@@ -37,8 +39,7 @@ class Stages:
         """``modules`` of the netlist, and ``blocks`` with what each takes."""
 
         def make(folder: Path) -> None:
-            file = self._route[self._route.index("--json") + 1]
-            cells = read(synthesised, file)["modules"][NAME]["cells"]
+            cells = read(synthesised, self._netlist)["modules"][NAME]["cells"]
             blocks = netlist.resources(cells, self._family.cells)
             document = {
                 "modules": sorted(netlist.Hierarchy.of(cells).paths),
@@ -48,6 +49,21 @@ class Stages:
 
         counting = [(_HERE / name).read_text() for name in ("netlist.py", "families.py")]
         return read(entry("resources", [synthesised.key, *counting], make), _RESOURCES)
+
+    def floor_plan(self, synthesised: Entry, chip: str) -> Entry:
+        """The netlist with the places of the chip's floor plan, where it has one."""
+        blocks = FLOOR_PLANS.get(chip)
+        if blocks is None:
+            return synthesised
+
+        def make(folder: Path) -> None:
+            document = read(synthesised, self._netlist)
+            cells = document["modules"][NAME]["cells"]
+            for name, place in floor_plan(blocks, cells).items():
+                cells[name]["attributes"]["BEL"] = place
+            (folder / self._netlist).write_text(json.dumps(document))
+
+        return entry("floor-plan", [synthesised.key, chip, (_HERE / "floor_plan.py").read_text()], make)
 
     def route(self, synthesised: Entry, seed: int) -> Entry:
         """A placed and routed design with its report, which says whether it meets the constraint: no exit code does."""

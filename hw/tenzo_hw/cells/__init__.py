@@ -1,14 +1,17 @@
 """Vendor cells behind one thin layer: what Yosys cannot pack by itself, each with an exact generic twin.
 
-A block instantiates ``Multiplier`` and ``BlockRam``. On an ECP5 they become DSP and block RAM cells with their own
-registers (Yosys leaves those unused: 3.9 and 5.8 ns from clock to output instead of 0.7 and 1.0); everywhere else, the
-simulators included, they are the generic twin, which Yosys infers.
+A block instantiates ``Multiplier``, ``BlockRam`` and ``Rom``. On an ECP5 they become DSP and block RAM cells with their
+own registers (Yosys leaves those unused: 3.9 and 5.8 ns from clock to output instead of 0.7 and 1.0); everywhere else,
+the simulators included, they are the generic twin, which Yosys infers. ``Accumulator`` saves LUTs, and ``Copies`` are
+registers that Yosys leaves as they are.
 """
 
 from __future__ import annotations
 
+from .accumulator import Accumulator
 from .block_ram import BlockRam
+from .copies import Copies
 from .multiplier import Multiplier
-from .rom import rom_attributes
+from .rom import Rom
 
-__all__ = ["BlockRam", "Multiplier", "rom_attributes"]
+__all__ = ["Accumulator", "BlockRam", "Copies", "Multiplier", "Rom"]

@@ -52,8 +52,9 @@ _MEMORIES: dict[str, Unit] = {
         + c.lanes * bool(c.tables) * _block_rams((c.tables << c.table_bits, 2 * c.word))
     ),
     "link": lambda c: _block_rams((2 * c.packet, 8)),
+    # A pipe has its targets, and the tables of an exponential and a logarithm.
     "loss": lambda c: (
-        c.loss_pipes * _block_rams((2 * c.target_depth, c.output_word)) + _block_rams((c.losses, c.loss_word))
+        c.loss_pipes * (_block_rams((2 * c.target_depth, c.output_word)) + 2) + _block_rams((c.losses, c.loss_word))
     ),
     "sequencer": lambda c: _block_rams((c.program_depth, 32)),
     "store": lambda c: _block_rams(

@@ -17,7 +17,9 @@ from .perturbation import PerturbationGenerator
 from .weight_store import SweepPort
 
 #: Pipeline stages from the issue of a row to the write of its masters.
-_STAGES = 10
+_STAGES = 11
+#: Pipes that share what a row's words move by.
+_SHARING = 3
 
 
 def perturb(
@@ -72,7 +74,7 @@ class SweepUnit(wiring.Component):
     """Carries out SWEEP instructions, ``sweep_pipes`` words a cycle; the models are ``perturb`` and ``update``.
 
     ``sweep`` is taken with ``start``, only while ``ready``. Started at cycle s, the unit reads row r of the sweep from
-    s + 2 + r * ``sweep_turns`` on, once for every turn; it is ready at s + count * ``sweep_turns`` + ``sweep_latency``,
+    s + 3 + r * ``sweep_turns`` on, once for every turn; it is ready at s + count * ``sweep_turns`` + ``sweep_latency``,
     when all words written can be read. Turn t is that of the columns from t * ``sweep_pipes`` on. The instruction must
     be a valid one, its registers added: the sequencer checks it.
 
@@ -164,16 +166,14 @@ class SweepUnit(wiring.Component):
         with m.If(valid[1] & (turns[1] == 0) & (sweep.single | ~valid[2])):
             m.d.sync += coefficient.eq(self.coefficient)
 
-        # Two registers: one steers all ports of the weight store, the other only tells the sequencer.
-        busy = Signal()
         idle = Signal(init=1)
         with m.If(self.start):
-            m.d.sync += [busy.eq(1), idle.eq(0)]
+            m.d.sync += idle.eq(0)
         with m.Elif(valid[-1] & ~valid[-2]):
-            m.d.sync += [busy.eq(0), idle.eq(1)]
-        m.d.comb += [self.ready.eq(idle), store.active.eq(busy), store.row.eq(rows[1])]
+            m.d.sync += idle.eq(1)
+        m.d.comb += [self.ready.eq(idle), store.row.eq(rows[2])]
 
-        # The generator: one step a row, so late that its state meets the row's words at stage 4.
+        # The generator: one step a row, so late that its state meets the row's words at stage 5.
         m.submodules.generator = generator = PerturbationGenerator()
         slots = Array(Signal(GENERATOR_BITS, name=f"slot{index}") for index in range(REPLAY_SLOTS))
         before = Signal(GENERATOR_BITS)
@@ -181,7 +181,7 @@ class SweepUnit(wiring.Component):
             before.eq(Mux(started & sweep.replay, slots[sweep.replay_slot], generator.state)),
             generator.value.eq(before),
             generator.load.eq(started),
-            generator.step.eq(valid[3] & (turns[3] == 0)),
+            generator.step.eq(valid[4] & (turns[4] == 0)),
             self.generator.eq(generator.state),
         ]
         for index in range(REPLAY_SLOTS):
@@ -194,7 +194,7 @@ class SweepUnit(wiring.Component):
             with m.If(generator_write[half]):
                 m.d.comb += [generator.load.eq(1), before.word_select(half, 32).eq(generator_data)]
 
-        # What a row's words move by for either sign, ready at stage 4. Doubling before a variable shift keeps the
+        # What a row's words move by for either sign, ready at stage 4, and near every pipe at stage 5. Doubling before a variable shift keeps the
         # last bit shifted out, which is all that rounding half up needs: x is (2x + 1) >> 1, and -x is -2x >> 1.
         doubled = Signal(signed(max(config.momentum_word, 17) + 1))
         plus = Signal(signed(len(doubled)))
@@ -204,6 +204,8 @@ class SweepUnit(wiring.Component):
             plus.eq((doubled + 1) >> 1),
             minus.eq(-doubled >> 1),
         ]
+        m.submodules.moves = steps = Copies(width=2 * len(plus), count=-(-config.sweep_pipes // _SHARING))
+        m.d.comb += steps.i.eq(Cat(plus, minus))
         forth = Signal(32 - RATE_FRACTION + 1)
         back = Signal(signed(len(forth) + 1))
         m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
@@ -214,12 +216,12 @@ class SweepUnit(wiring.Component):
             return row.word_select(turns[stage], config.sweep_pipes * bits).word_select(pipe, bits)
 
         for pipe in range(config.sweep_pipes):
-            master = of_turn(store.masters.as_value(), pipe, 3).as_signed()
-            momentum = of_turn(store.momenta.as_value(), pipe, 3).as_signed()
+            master = of_turn(store.masters.as_value(), pipe, 4).as_signed()
+            momentum = of_turn(store.momenta.as_value(), pipe, 4).as_signed()
             own = data.View(sweep.shape(), copies.o[pipe])
             perturbs_own = own.kind == SweepKind.PERTURB
 
-            # Stage 4: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
+            # Stage 5: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
             decay = Signal(signed(config.momentum_word + 1), name=f"decay{pipe}")
             kept = Signal.like(momentum, name=f"kept{pipe}")
             shrink = Signal(signed(config.master_word + 1), name=f"shrink{pipe}")
@@ -233,21 +235,22 @@ class SweepUnit(wiring.Component):
                 rounded.eq(arithmetic.round_shift(master, config.master_extra)),
             ]
 
-            # Stage 5: the word to add to, and the step along this column's sign.
+            # Stage 6: the word to add to, and the step along this column's sign.
             base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{pipe}")
             along = Signal.like(plus, name=f"along{pipe}")
+            forth_step, back_step = (step.as_signed() for step in _halves(steps.o[pipe // _SHARING]))
             flip = perturbs_own & own.negative
-            backward = (of_turn(generator.state[: config.columns], pipe, 4) & ~own.single) ^ flip
-            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (5, 6, 7)]
+            backward = (of_turn(generator.state[: config.columns], pipe, 5) & ~own.single) ^ flip
+            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (6, 7, 8)]
             m.d.sync += [
                 base.eq(Mux(perturbs_own, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
-                along.eq(Mux(of_turn(chosen, pipe, 4), Mux(backward, minus, plus), 0)),
+                along.eq(Mux(of_turn(chosen, pipe, 5), Mux(backward, back_step, forth_step), 0)),
                 weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
                 weight[1].eq(weight[0]),
                 weight[2].eq(weight[1]),
             ]
 
-            # Stage 6: the sum. Stage 7: what is stored of it, and what the master moves by.
+            # Stage 7: the sum. Stage 8: what is stored of it, and what the master moves by.
             total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{pipe}")
             effective = Signal(signed(config.word), name=f"effective{pipe}")
             moved = Signal.like(momentum, name=f"moved{pipe}")
@@ -262,7 +265,7 @@ class SweepUnit(wiring.Component):
             with m.Else():
                 m.d.sync += move.eq(Mux(total.any(), forth, 0))
 
-            # Stage 8: the moved master. Stage 9: saturated.
+            # Stage 9: the moved master. Stage 10: saturated.
             difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{pipe}")
             master_word = Signal.like(master, name=f"master_word{pipe}")
             m.d.sync += [
@@ -273,23 +276,27 @@ class SweepUnit(wiring.Component):
             # A row's effective words are written together in its last turn, the others each in its own.
             for turn in range(config.sweep_turns):
                 column = turn * config.sweep_pipes + pipe
-                with m.If(turns[6] == turn):
+                with m.If(turns[7] == turn):
                     m.d.sync += store.effective_words[column].eq(effective)
                 m.d.comb += [
                     store.momentum_words[column].eq(moved),
                     store.momentum_write[column].eq(
-                        valid[7] & (turns[7] == turn) & ~perturbs_own & chosen[column],
+                        valid[8] & (turns[8] == turn) & ~perturbs_own & chosen[column],
                     ),
                     store.master_words[column].eq(master_word),
                     store.master_write[column].eq(
-                        valid[9] & (turns[9] == turn) & ~perturbs_own & own.last & chosen[column],
+                        valid[10] & (turns[10] == turn) & ~perturbs_own & own.last & chosen[column],
                     ),
                 ]
 
         m.d.comb += [
-            store.effective_write.eq(valid[7] & (turns[7] == config.sweep_turns - 1) & perturbs),
-            store.effective_row.eq(Cat(rows[7], sweep.half)),
-            store.momentum_row.eq(rows[7]),
-            store.master_row.eq(rows[9]),
+            store.effective_write.eq(valid[8] & (turns[8] == config.sweep_turns - 1) & perturbs),
+            store.effective_row.eq(Cat(rows[8], sweep.half)),
+            store.momentum_row.eq(rows[8]),
+            store.master_row.eq(rows[10]),
         ]
         return m
+
+
+def _halves(pair: Value) -> tuple[Value, Value]:
+    return pair[: len(pair) // 2], pair[len(pair) // 2 :]

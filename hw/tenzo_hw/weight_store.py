@@ -35,7 +35,6 @@ class SweepPort(wiring.Signature):
         momenta = ArrayLayout(signed(config.momentum_word), config.columns)
         super().__init__(
             {
-                "active": Out(1),
                 "row": Out(row),
                 "masters": In(masters),
                 "momenta": In(momenta),
@@ -55,7 +54,7 @@ class SweepPort(wiring.Signature):
 class WeightStore(wiring.Component):
     """Three memories, each one read and one write port wide.
 
-    Engine: ``weights`` are the effective words of ``row`` two cycles before. What the sweep or the gather unit writes
+    Engine: ``weights`` are the effective words of ``row`` three cycles before. What the sweep or the gather unit writes
     (``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, while ``gather_turn``) is
     stored a cycle later, and can be read two cycles later.
 
@@ -110,8 +109,8 @@ class WeightStore(wiring.Component):
         m.d.comb += [
             effective.write_data.eq(words),
             effective.read_address.eq(self.row),
-            self.weights.eq(effective.read_data),
         ]
+        m.d.sync += self.weights.eq(effective.read_data)
 
         # The host writes at the port that reads: nothing stands between the sweep's words and the memories. What it
         # reads goes through a register a group. An address between a row's last column and the next row reads 0.

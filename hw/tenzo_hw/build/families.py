@@ -34,8 +34,9 @@ class Family:
 FAMILIES = {
     "ecp5": Family(
         tools=("yosys", "nextpnr-ecp5", "ecppack"),
-        # The default router does not come to an end on a full chip.
-        overrides={"nextpnr_opts": "--router router2"},
+        # The default router does not come to an end on a full chip. Multiplexers behind LUTs tie these to fixed places
+        # and pins: with them router 2 hardly comes to one, and there are no fewer LUTs.
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2"},
         bitstream="bit",
         cells={
             "LUT4": _LUT,

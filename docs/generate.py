@@ -277,7 +277,7 @@ def generator() -> str:
             return f"{values['lut']:{form}} LUT, {values['ff']:{form}} FF"
 
         cells = [
-            f"{one['family']} {one['option']}".strip(),
+            one["family"],
             pair(one["generator"]),
             pair(one["steps_alone"]),
             pair(one["a_state_bit"], ".2f"),

@@ -34,8 +34,8 @@ LAGS = 32
 #: Directions whose products are taken, and their rows: those of the digits' and MNIST's networks in 8 columns.
 DIRECTIONS = 256
 DIRECTION_ROWS = {"digits": 118, "mnist": 496}
-#: Options of Yosys that are compared.
-OPTIONS = {"ecp5": ("", "-nowidelut"), "ice40": ("",)}
+#: Families that the generator is synthesised for.
+CHIPS = ("ecp5", "ice40")
 #: Of the state, the signs that a row can have.
 _SIGNS = GENERATOR_BITS // 2
 
@@ -60,8 +60,8 @@ class Steps(wiring.Component):
 def cost() -> list[dict[str, Any]]:
     """LUTs and flip-flops in each family: of the generator, of one that is never loaded, of the ``tiny`` machine."""
 
-    def count(component: wiring.Component, family: str, option: str) -> dict[str, int]:
-        found = cells(synthesised(component, "top", family, further=option))
+    def count(component: wiring.Component, family: str) -> dict[str, int]:
+        found = cells(synthesised(component, "top", family))
         worths = [(worth_of(kind, FAMILIES[family].cells), number) for kind, number in found.items()]
         return {
             "lut": sum(worth.lut * number for worth, number in worths if worth),
@@ -69,25 +69,23 @@ def cost() -> list[dict[str, Any]]:
         }
 
     measured = []
-    for family, options in OPTIONS.items():
-        whole = count(Machine(preset("tiny")), family, "")
-        for option in options:
-            generator = count(PerturbationGenerator(), family, option)
-            measured.append(
-                {
-                    "family": family,
-                    "option": option,
-                    "generator": generator,
-                    "steps_alone": count(Steps(), family, option),
-                    "a_state_bit": {name: value / GENERATOR_BITS for name, value in generator.items()},
-                    "a_sign": {
-                        str(columns): {name: value / columns for name, value in generator.items()}
-                        for columns in (*COLUMNS, _SIGNS)
-                    },
-                    "tiny": whole,
-                    "share_of_tiny": {name: value / whole[name] for name, value in generator.items()},
-                }
-            )
+    for family in CHIPS:
+        whole = count(Machine(preset("tiny")), family)
+        generator = count(PerturbationGenerator(), family)
+        measured.append(
+            {
+                "family": family,
+                "generator": generator,
+                "steps_alone": count(Steps(), family),
+                "a_state_bit": {name: value / GENERATOR_BITS for name, value in generator.items()},
+                "a_sign": {
+                    str(columns): {name: value / columns for name, value in generator.items()}
+                    for columns in (*COLUMNS, _SIGNS)
+                },
+                "tiny": whole,
+                "share_of_tiny": {name: value / whole[name] for name, value in generator.items()},
+            }
+        )
     return measured
 
 
@@ -176,7 +174,7 @@ def measure() -> tuple[list[str], list[list[str]], dict[str, Any]]:
     far = {name: directions(count) for name, count in DIRECTION_ROWS.items()}
     table = []
     for one in costs:
-        chip = f"{one['family']} {one['option']}".strip()
+        chip = one["family"]
         for what, key in (("generator", "generator"), ("never loaded", "steps_alone"), ("tiny machine", "tiny")):
             table.append([f"{chip}: {what}", f"{one[key]['lut']:,} LUT, {one[key]['ff']:,} FF"])
     for columns, found in quality.items():

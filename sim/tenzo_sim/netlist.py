@@ -38,11 +38,11 @@ def netlist(config: Config, family: str) -> str:
     return synthesised(Machine(config), "machine", family) + models(family)
 
 
-def synthesised(component: wiring.Component, name: str, family: str, *, further: str = "") -> str:
+def synthesised(component: wiring.Component, name: str, family: str) -> str:
     """The component's cells in Verilog with ``name`` as top module, from the cache or synthesised now.
 
-    ``family``: ``ecp5`` or ``ice40``. ``further``: options of Yosys's synthesis beside those of ``tenzo build``.
-    Raises ``ValueError`` for another family, ``RuntimeError`` when Yosys is missing or fails.
+    ``family``: ``ecp5`` or ``ice40``, synthesised with the options of ``tenzo build``. Raises ``ValueError`` for another
+    family, ``RuntimeError`` when Yosys is missing or fails.
     """
     _check(family)
     tool = TOOLS["yosys"].package
@@ -51,7 +51,7 @@ def synthesised(component: wiring.Component, name: str, family: str, *, further:
     options = FAMILIES[family].overrides.get("synth_opts", "")
     commands = (
         f"read_rtlil {_DESIGN}",
-        f"synth_{family} {options} {further} -top {name}",
+        f"synth_{family} {options} -top {name}",
         # Short names: a third of the text.
         "delete t:$scopeinfo",
         "rename -hide w:* c:*",

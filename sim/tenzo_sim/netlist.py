@@ -41,7 +41,7 @@ def netlist(config: Config, family: str) -> str:
 def synthesised(component: wiring.Component, name: str, family: str) -> str:
     """The component's cells in Verilog with ``name`` as top module, from the cache or synthesised now.
 
-    ``family``: ``ecp5`` or ``ice40``, synthesised with the options of ``tenzo build``. Raises ``ValueError`` for another
+    ``family``: ``ecp5`` or ``ice40``, synthesised as ``tenzo build`` does. Raises ``ValueError`` for another
     family, ``RuntimeError`` when Yosys is missing or fails.
     """
     _check(family)

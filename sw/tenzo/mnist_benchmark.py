@@ -74,16 +74,21 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "accuracy": {"seeds": accuracies, "mean": float(np.mean(accuracies)), "std": float(np.std(accuracies))},
         "steps": outcomes[0].steps,
         "macs": {"step": outcomes[0].macs // outcomes[0].steps, "total": outcomes[0].macs},
-        "cycles": {"step": outcomes[0].cycles // outcomes[0].steps, "total": outcomes[0].cycles},
+        "cycles": _cycles(outcomes[0].cycles, outcomes[0].steps),
         "model_seconds": [outcome.seconds for outcome in outcomes],
     }
 
 
-def kept(recipes: Path, earlier: Path, only: Sequence[str]) -> dict[str, Any]:
-    """An earlier result, whose recipes but ``only`` are kept.
+def _cycles(total: int, steps: int) -> dict[str, int]:
+    return {"step": total // steps, "total": total}
 
-    Raises ``ValueError`` when there is none, when it has no such recipe, or when a recipe that is kept takes other
-    cycles today: then it was of another machine or network.
+
+def kept(recipes: Path, earlier: Path, only: Sequence[str]) -> dict[str, Any]:
+    """An earlier result, whose recipes but ``only`` are kept: their accuracies, with today's cycles.
+
+    What a training computes does not hang on the machine's latencies, and cycles are known without it. Raises
+    ``ValueError`` when there is no result, when it has no such recipe, or when a recipe that is kept takes other
+    multiply-accumulates today: then it was of another network, estimator or batch.
     """
     try:
         values: dict[str, Any] = json.loads(earlier.read_text())
@@ -94,12 +99,14 @@ def kept(recipes: Path, earlier: Path, only: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"no recipe {name!r} is measured; there are {', '.join(values['trained'])}")
     for name in values["trained"].keys() - set(only):
         trained = values["trained"][name]
-        cycles = _loaded(recipes, name, quick=False).trainer().estimate(trained["steps"])
-        if cycles != trained["cycles"]["total"]:
+        trainer = _loaded(recipes, name, quick=False).trainer()
+        macs = trainer.step_macs * trained["steps"]
+        if macs != trained["macs"]["total"]:
             raise ValueError(
-                f"{earlier} says {trained['cycles']['total']:,} cycles of {name}, today it takes {cycles:,}: "
+                f"{earlier} says {trained['macs']['total']:,} MACs of {name}, today it takes {macs:,}: "
                 "name it with --only too"
             )
+        trained["cycles"] = _cycles(trainer.estimate(trained["steps"]), trained["steps"])
     return values
 
 

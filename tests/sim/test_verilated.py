@@ -176,13 +176,13 @@ def test_waveform(tmp_path: Path) -> None:
     file = tmp_path / "machine.vcd"
     machine = VerilatedMachine(CONFIG, trace=file)
     machine.write(encode(Kind.HELLO, 3))
-    machine.run(600)
+    machine.run(1200)
     assert Decoder(CONFIG.packet).feed(machine.read())
     machine.close()
     text = file.read_text()
     assert "$enddefinitions" in text
     assert "sequencer" in text
-    assert "#5995" in text
+    assert "#11995" in text
 
 
 def test_impossible_chance_is_refused() -> None:

@@ -170,7 +170,7 @@ def test_listing() -> None:
     assert len(text) == len(program.lines)
     assert "BATCH" in text[1]
     assert any("COEFFICIENT queries=16 shift=4 wait LOSS" in line for line in text)
-    assert any(line.split()[:2] == ["8", "512"] and line.endswith("layer0.core0") for line in text)
+    assert any(line.split()[:2] == ["8", "1024"] and line.endswith("layer0.core0") for line in text)
 
 
 def test_a_program_that_is_too_long_says_so() -> None:

@@ -141,9 +141,9 @@ class ContractionEngine(wiring.Component):
 
     ``contract``: given with ``start`` and its ``number``, after its ``deltas``, once the one before is ``taken`` (see
     ``LoopNest``); the engine starts it a cycle later or when it is through with that one. ``weights``: those of
-    ``weights_row`` three cycles before. ``half``: the batch half that is read. ``results``: the outcomes of contractions
-    with ``to_loss``; lane 0's first result comes ``capture_latency`` cycles after its tile's last row, lane l's l
-    cycles later.
+    ``weights_row`` three cycles before. ``half``: the batch half that is read. ``results``: the outcomes of
+    contractions with ``to_loss``; lane 0's first result comes ``capture_latency`` cycles after its tile's last row,
+    lane l's l cycles later.
     ``outcome`` goes with lane 0's results: ``base`` is that of their contraction, ``slot`` the result's output address.
     ``captured`` is low while results of a contraction with ``base`` ADD are to come: from the second cycle after its
     start until that after lane 0's last result.

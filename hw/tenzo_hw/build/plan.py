@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     folder: Path
     """Its files."""
     key: str
-    """Their hash."""
+    """The hash of what they say: what the design's sources say beside it, such as comments, is not in it."""
     commands: list[list[str]]
     """The tools' commands in their order, run in a folder with the files."""
     clock_hz: int
@@ -58,7 +58,8 @@ def plan(board: Board) -> Plan:
     text = json.dumps([dataclasses.asdict(board), dataclasses.asdict(board.config), needed, _overrides(board)])
     made = entry("plan", [text, _gateware()], lambda folder: _prepare(board, folder))
     facts = json.loads((made.folder / _FACTS).read_text())
-    return Plan(made.folder, made.key, facts["commands"], facts["clock_hz"], made.kept)
+    said = hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(made.folder.iterdir()))).hexdigest()
+    return Plan(made.folder, said, facts["commands"], facts["clock_hz"], made.kept)
 
 
 def _gateware() -> str:

@@ -194,7 +194,7 @@ class SweepUnit(wiring.Component):
             with m.If(generator_write[half]):
                 m.d.comb += [generator.load.eq(1), before.word_select(half, 32).eq(generator_data)]
 
-        # What a row's words move by for either sign, ready at stage 4, and near every pipe at stage 5. Doubling before a
+        # What a row's words move by for either sign, ready at stage 4, near every pipe at stage 5. Doubling before a
         # variable shift keeps the last bit shifted out, which is all that rounding half up needs: x is (2x + 1) >> 1,
         # and -x is -2x >> 1.
         doubled = Signal(signed(max(config.momentum_word, 17) + 1))

@@ -270,7 +270,7 @@ PRESETS: dict[str, Config] = {
     "engine_16x8": _ENGINE_16X8,
     "engine_16x10": _ENGINE_16X8.replace(columns=10, loss_pipes=16, effective_rows=2048),
     "ulx3s_85f": _ENGINE_16X8.replace(
-        lanes=12, columns=11, effective_rows=2048, loss_pipes=4, loss_word=40, history=64
+        lanes=12, columns=11, effective_rows=2048, loss_pipes=4, loss_word=40, history=64, tables=0
     ),
     "ulx3s_12f": _BOARD_20K.replace(columns=10, sweep_turns=5, momentum_word=24, losses=1024, tables=1),
     "tang_primer_20k": _BOARD_20K,
@@ -294,9 +294,9 @@ PRESETS: dict[str, Config] = {
 """Named machines: ``tiny`` for tests, ``small`` for boards with few multipliers.
 
 ``engine_16x8`` and ``engine_16x10`` are for simulation, and for chips with more block RAM than boards have: the latter
-has a column for each of ten classes, which is what coordinate-wise training is busiest with. ``ulx3s_85f`` is what the
-block RAMs and DSP blocks of an ECP5-85F hold of it: 132 multipliers, of a word's 18 bits. ``ulx3s_12f`` and
-``tang_primer_20k`` are for chips of 20,000 LUTs and more; ``least`` is the least machine that trains the digits."""
+has a column for each of ten classes, which is what coordinate-wise training is busiest with. ``ulx3s_85f`` is what an
+ECP5-85F holds of it: 132 multipliers, of a word's 18 bits, without tables. ``ulx3s_12f`` and ``tang_primer_20k`` are
+for chips of 20,000 LUTs and more; ``least`` is the least machine that trains the digits."""
 
 
 def preset(name: str) -> Config:

@@ -92,7 +92,7 @@ class Machine:
             assert words(int(dut.weights.value)) == expected, f"engine row {row}"
         assert dut.effective_write.value == (cycle in self.writes), f"cycle {cycle}"
         row = int(dut.row.value)
-        self.engine_words[cycle + 2] = row, self.effective[row].tolist()
+        self.engine_words[cycle + 3] = row, self.effective[row].tolist()
         if self.landing:
             # The store writes a row the cycle after it came: it can be read from the next one on.
             row, expected = self.landing
@@ -100,7 +100,7 @@ class Machine:
             self.engine_row = row
             self.landing = None
             if int(dut.row.value) == row:
-                del self.engine_words[cycle + 2]
+                del self.engine_words[cycle + 3]
         if cycle in self.writes:
             self.landing = row, expected = self.writes.pop(cycle)
             assert int(dut.effective_row.value) == row

@@ -17,9 +17,11 @@ from .perturbation import PerturbationGenerator
 from .weight_store import SweepPort
 
 #: Pipeline stages from the issue of a row to the write of its masters.
-_STAGES = 11
+_STAGES = 12
 #: Pipes that share what a row's words move by.
 _SHARING = 3
+#: What each step shifts by, of a shift by five bits in two steps.
+_COARSE, _FINE = 0b11000, 0b00111
 
 
 def perturb(
@@ -173,7 +175,7 @@ class SweepUnit(wiring.Component):
             m.d.sync += idle.eq(1)
         m.d.comb += [self.ready.eq(idle), store.row.eq(rows[2])]
 
-        # The generator: one step a row, so late that its state meets the row's words at stage 5.
+        # The generator: one step a row, so late that its state meets the row's words at stage 6.
         m.submodules.generator = generator = PerturbationGenerator()
         slots = Array(Signal(GENERATOR_BITS, name=f"slot{index}") for index in range(REPLAY_SLOTS))
         before = Signal(GENERATOR_BITS)
@@ -181,7 +183,7 @@ class SweepUnit(wiring.Component):
             before.eq(Mux(started & sweep.replay, slots[sweep.replay_slot], generator.state)),
             generator.value.eq(before),
             generator.load.eq(started),
-            generator.step.eq(valid[4] & (turns[4] == 0)),
+            generator.step.eq(valid[5] & (turns[5] == 0)),
             self.generator.eq(generator.state),
         ]
         for index in range(REPLAY_SLOTS):
@@ -194,14 +196,16 @@ class SweepUnit(wiring.Component):
             with m.If(generator_write[half]):
                 m.d.comb += [generator.load.eq(1), before.word_select(half, 32).eq(generator_data)]
 
-        # What a row's words move by for either sign, ready at stage 4, near every pipe at stage 5. Doubling before a
+        # What a row's words move by for either sign, ready at stage 5, near every pipe at stage 6. Doubling before a
         # variable shift keeps the last bit shifted out, which is all that rounding half up needs: x is (2x + 1) >> 1,
-        # and -x is -2x >> 1.
+        # and -x is -2x >> 1. The shift is made in two steps, a stage each.
+        shifted = Signal(signed(config.momentum_word + 1))
         doubled = Signal(signed(max(config.momentum_word, 17) + 1))
         plus = Signal(signed(len(doubled)))
         minus = Signal.like(plus)
         m.d.sync += [
-            doubled.eq(Mux(perturbs, Cat(0, sweep.mu, 0).as_signed(), Cat(0, coefficient).as_signed() >> sweep.scale)),
+            shifted.eq(Cat(0, coefficient).as_signed() >> (sweep.scale & _COARSE)),
+            doubled.eq(Mux(perturbs, Cat(0, sweep.mu, 0).as_signed(), shifted >> (sweep.scale & _FINE))),
             plus.eq((doubled + 1) >> 1),
             minus.eq(-doubled >> 1),
         ]
@@ -217,12 +221,18 @@ class SweepUnit(wiring.Component):
             return row.word_select(turns[stage], config.sweep_pipes * bits).word_select(pipe, bits)
 
         for pipe in range(config.sweep_pipes):
-            master = of_turn(store.masters.as_value(), pipe, 4).as_signed()
-            momentum = of_turn(store.momenta.as_value(), pipe, 4).as_signed()
             own = data.View(sweep.shape(), copies.o[pipe])
             perturbs_own = own.kind == SweepKind.PERTURB
 
-            # Stage 5: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
+            # Stage 5: the words, near the pipe.
+            master = Signal(signed(config.master_word), name=f"master{pipe}")
+            momentum = Signal(signed(config.momentum_word), name=f"momentum{pipe}")
+            m.d.sync += [
+                master.eq(of_turn(store.masters.as_value(), pipe, 4)),
+                momentum.eq(of_turn(store.momenta.as_value(), pipe, 4)),
+            ]
+
+            # Stage 6: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
             decay = Signal(signed(config.momentum_word + 1), name=f"decay{pipe}")
             kept = Signal.like(momentum, name=f"kept{pipe}")
             shrink = Signal(signed(config.master_word + 1), name=f"shrink{pipe}")
@@ -236,22 +246,22 @@ class SweepUnit(wiring.Component):
                 rounded.eq(arithmetic.round_shift(master, config.master_extra)),
             ]
 
-            # Stage 6: the word to add to, and the step along this column's sign.
+            # Stage 7: the word to add to, and the step along this column's sign.
             base = Signal(signed(max(config.word + 1, config.momentum_word)), name=f"base{pipe}")
             along = Signal.like(plus, name=f"along{pipe}")
             forth_step, back_step = (step.as_signed() for step in _halves(steps.o[pipe // _SHARING]))
             flip = perturbs_own & own.negative
-            backward = (of_turn(generator.state[: config.columns], pipe, 5) & ~own.single) ^ flip
-            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (6, 7, 8)]
+            backward = (of_turn(generator.state[: config.columns], pipe, 6) & ~own.single) ^ flip
+            weight = [Signal.like(master, name=f"weight{pipe}_{stage}") for stage in (7, 8, 9)]
             m.d.sync += [
                 base.eq(Mux(perturbs_own, rounded, (Cat(0, kept).as_signed() - decay) >> 1)),
-                along.eq(Mux(of_turn(chosen, pipe, 5), Mux(backward, back_step, forth_step), 0)),
+                along.eq(Mux(of_turn(chosen, pipe, 6), Mux(backward, back_step, forth_step), 0)),
                 weight[0].eq((Cat(0, whole).as_signed() - shrink) >> 1),
                 weight[1].eq(weight[0]),
                 weight[2].eq(weight[1]),
             ]
 
-            # Stage 7: the sum. Stage 8: what is stored of it, and what the master moves by.
+            # Stage 8: the sum. Stage 9: what is stored of it, and what the master moves by.
             total = Signal(signed(max(len(base), len(along)) + 1), name=f"total{pipe}")
             effective = Signal(signed(config.word), name=f"effective{pipe}")
             moved = Signal.like(momentum, name=f"moved{pipe}")
@@ -266,7 +276,7 @@ class SweepUnit(wiring.Component):
             with m.Else():
                 m.d.sync += move.eq(Mux(total.any(), forth, 0))
 
-            # Stage 9: the moved master. Stage 10: saturated.
+            # Stage 10: the moved master. Stage 11: saturated.
             difference = Signal(signed(max(config.master_word, len(move)) + 1), name=f"difference{pipe}")
             master_word = Signal.like(master, name=f"master_word{pipe}")
             m.d.sync += [
@@ -277,24 +287,24 @@ class SweepUnit(wiring.Component):
             # A row's effective words are written together in its last turn, the others each in its own.
             for turn in range(config.sweep_turns):
                 column = turn * config.sweep_pipes + pipe
-                with m.If(turns[7] == turn):
+                with m.If(turns[8] == turn):
                     m.d.sync += store.effective_words[column].eq(effective)
                 m.d.comb += [
                     store.momentum_words[column].eq(moved),
                     store.momentum_write[column].eq(
-                        valid[8] & (turns[8] == turn) & ~perturbs_own & chosen[column],
+                        valid[9] & (turns[9] == turn) & ~perturbs_own & chosen[column],
                     ),
                     store.master_words[column].eq(master_word),
                     store.master_write[column].eq(
-                        valid[10] & (turns[10] == turn) & ~perturbs_own & own.last & chosen[column],
+                        valid[11] & (turns[11] == turn) & ~perturbs_own & own.last & chosen[column],
                     ),
                 ]
 
         m.d.comb += [
-            store.effective_write.eq(valid[8] & (turns[8] == config.sweep_turns - 1) & perturbs),
-            store.effective_row.eq(Cat(rows[8], sweep.half)),
-            store.momentum_row.eq(rows[8]),
-            store.master_row.eq(rows[10]),
+            store.effective_write.eq(valid[9] & (turns[9] == config.sweep_turns - 1) & perturbs),
+            store.effective_row.eq(Cat(rows[9], sweep.half)),
+            store.momentum_row.eq(rows[9]),
+            store.master_row.eq(rows[11]),
         ]
         return m
 

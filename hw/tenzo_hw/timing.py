@@ -40,7 +40,7 @@ def capture_latency(config: Config) -> int:
 
 def sweep_latency(config: Config) -> int:
     """Cycles that a sweep takes beyond those of its rows, ``sweep_turns`` each."""
-    return 11
+    return 12
 
 
 def loss_latency(config: Config) -> int:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..collisions import NO_COLLISIONS
+from .dp16kd import ADDRESS_BITS, WIDEST, dp16kd
 from .family import is_ecp5
 
-#: Words of a DP16KD and the bits of each, the widest first (Lattice FPGA-TN-02204, sysMEM usage guide).
-_ECP5_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-_ECP5_ADDRESS_BITS = 14
-#: Initial contents are given in rows of bits.
-_ECP5_INIT_ROWS = 64
-_ECP5_INIT_BITS = 320
+#: Words of a DP16KD and the bits of each, the widest first.
+_ECP5_SHAPES = ((512, WIDEST), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 #: Bits of a word that share a write enable.
 _ECP5_UNIT = 9
 
@@ -91,7 +88,7 @@ class BlockRam(wiring.Component):
         words, bits = min(_ECP5_SHAPES, key=lambda shape: (self._cells(*shape), -shape[0]))
         nothing = Const(0, len(self.write)), self.read_address, Const(0, len(self.write_data))
         ways: list[tuple[Value, Value, Value]] = [(self.write, self.write_address, self.write_data), nothing]
-        if bits == _ECP5_SHAPES[0][1]:
+        if bits == WIDEST:
             ways[0] = self._shared()
         elif self._other_writer:
             ways[1] = (self.other_write, self.read_address, self.other_data)
@@ -133,9 +130,8 @@ class BlockRam(wiring.Component):
         read: Signal,
     ) -> Instance:
         """One cell: port B reads its ``units`` of ``read``; ``ways``: enables, address and data of each port."""
-        low, high = Const(0), Const(1)
-        data = Signal(_ECP5_SHAPES[0][1])
-        given: list[list[Value]] = [[low] * len(data) for _ in ways]
+        data = Signal(WIDEST)
+        given: list[list[Value]] = [[Const(0)] * len(data) for _ in ways]
         for place, (_, held) in enumerate(units):
             for cell_bit, bit in enumerate(held, place * _ECP5_UNIT):
                 for (_, _, words_given), bits_given in zip(ways, given, strict=True):
@@ -152,32 +148,12 @@ class BlockRam(wiring.Component):
             ports |= {f"i_DIA{bit}": given[0][bit], f"i_DIB{bit}": given[1][bit]}
             ports |= {f"o_DO{out[0]}{bit}": data[bit], f"o_DO{out[1]}{bit}": data[half + bit]}
 
-        # Addresses count bits: a wide shape leaves the low ones to the enables of its units.
-        lowest = _ECP5_ADDRESS_BITS - (words - 1).bit_length()
+        # A wide shape leaves the low bits of its addresses to the enables of its units.
+        lowest = ADDRESS_BITS - (words - 1).bit_length()
         for letter, (write, address, _) in zip("AB", ways, strict=True):
-            for bit in range(_ECP5_ADDRESS_BITS):
-                inside = lowest <= bit < lowest + len(address)
-                ports[f"i_AD{letter}{bit}"] = address[bit - lowest] if inside else low
+            ports |= {f"i_AD{letter}{place}": bit for place, bit in enumerate(address, lowest)}
             enables = [write[number] for number, _ in units]
             if bits > _ECP5_UNIT:
                 ports |= {f"i_AD{letter}{place}": enable for place, enable in enumerate(enables)}
-            ports |= {
-                f"i_CLK{letter}": ClockSignal(),
-                f"i_CE{letter}": high,
-                f"i_OCE{letter}": high,
-                f"i_RST{letter}": low,
-                f"i_WE{letter}": Cat(enables).any(),
-                **{f"i_CS{letter}{bit}": low for bit in range(3)},
-            }
-        return Instance(
-            "DP16KD",
-            **{f"p_DATA_WIDTH_{letter}": bits for letter in "AB"},
-            **{f"p_REGMODE_{letter}": "OUTREG" for letter in "AB"},
-            **{f"p_WRITEMODE_{letter}": "NORMAL" for letter in "AB"},
-            **{f"p_CSDECODE_{letter}": "0b000" for letter in "AB"},
-            **{f"p_INITVAL_{row:02X}": Const(0, _ECP5_INIT_BITS) for row in range(_ECP5_INIT_ROWS)},
-            p_RESETMODE="SYNC",
-            p_ASYNC_RESET_RELEASE="SYNC",
-            p_GSR="AUTO",
-            **ports,
-        )
+            ports[f"i_WE{letter}"] = Cat(enables).any()
+        return dp16kd(bits=bits, ports=ports)

@@ -24,6 +24,7 @@ from .isa import Activation, Base, Contract, Operand
 from .layouts import CONTRACTIONS, LEVELS, STREAMS, deltas_layout, instruction_layout
 from .registers import ADDRESS_BITS
 from .timing import capture_latency, result_latency
+from .turn_counter import TurnCounter
 
 #: Cycles from the issue of a row to the row at the nest's ports.
 NEST_LATENCY = 4
@@ -115,7 +116,6 @@ class LoopNest(wiring.Component):
         m = Module()
         config = self._config
         held = {name: Signal(self.contract[name].shape(), name=name) for name in self._held()}
-        held |= {f"count{level}": Signal(config.count_bits, name=f"count{level}") for level in LEVELS}
         take = Signal()
         # What a row needs only a stage later is taken a cycle later: fewer registers wait for that decision.
         m.d.sync += self.taken.eq(take)
@@ -126,7 +126,8 @@ class LoopNest(wiring.Component):
         active = Signal()
         bias_row = Signal()
         fresh = Signal()
-        at_last = [Signal(name=f"at_last{level}") for level in LEVELS]
+        counters = [TurnCounter(bits=config.count_bits) for _ in LEVELS]
+        at_last = [counter.at_last for counter in counters]
         # The tile before has drained and its pace is over.
         is_open = Signal(init=1)
         given = Signal()
@@ -164,35 +165,33 @@ class LoopNest(wiring.Component):
         turns = Signal()
         m.d.comb += turns.eq(issue & ~bias_row)
         turning: Value = turns
-        single = [Signal(name=f"single{level}") for level in LEVELS]
-        at_second = [Signal(name=f"at_second{level}") for level in LEVELS]
-        coming_single = [Signal(name=f"coming_single{level}") for level in LEVELS]
-        for level in LEVELS:
-            given_count = self.contract[f"count{level}"][: config.count_bits]
-            m.d.sync += coming_single[level].eq(given_count == 1)
-            with m.If(take):
-                m.d.sync += single[level].eq(coming_single[level])
-            self._counter(
-                m,
-                level,
-                take=take,
-                given=given_count,
-                turning=turning,
-                at_last=at_last[level],
-                at_second=at_second[level],
-                single=single[level],
-                coming_single=coming_single[level],
-                count=held[f"count{level}"],
-            )
-            steps.append(turning & ~at_last[level])
-            turning = turning & at_last[level]
+        for level, counter in enumerate(counters):
+            m.submodules[f"level{level}"] = counter
+            m.d.comb += [
+                counter.given.eq(self.contract[f"count{level}"]),
+                counter.take.eq(take),
+                counter.taken.eq(self.taken),
+                counter.turn.eq(turning),
+            ]
+            steps.append(turning & ~counter.at_last)
+            turning = turning & counter.at_last
         # A turn takes all to the end when it takes one level there, those below have but one, and the others are there.
         reached = reduce(
             or_,
-            (_all([at_second[level], *single[:level], *at_last[:level], *at_last[level + 1 :]]) for level in LEVELS),
+            (
+                _all(
+                    [
+                        counters[level].at_second,
+                        *(counter.single for counter in counters[:level]),
+                        *at_last[:level],
+                        *at_last[level + 1 :],
+                    ]
+                )
+                for level in LEVELS
+            ),
         )
         with m.If(take):
-            m.d.sync += at_end.eq(_all(coming_single))
+            m.d.sync += at_end.eq(_all([counter.coming_single for counter in counters]))
         with m.Elif(turns):
             m.d.sync += at_end.eq(reached)
 
@@ -343,43 +342,6 @@ class LoopNest(wiring.Component):
     def _held() -> list[str]:
         """Fields of the instruction that are needed after the start."""
         return ["one", "from_batch", "operand", "col_stride", "shift", "activation", "store", "to_loss"]
-
-    @staticmethod
-    def _counter(
-        m: Module,
-        level: int,
-        *,
-        take: Value,
-        given: Value,
-        turning: Value,
-        at_last: Signal,
-        at_second: Signal,
-        single: Signal,
-        coming_single: Signal,
-        count: Signal,
-    ) -> None:
-        """Counts the turns of a level down to 1; ``at_last`` and, with two left, ``at_second`` are registers.
-
-        A count of 1 needs no turns to be counted, so ``count``, which is ``given`` a cycle later, is not looked at in
-        the first row.
-        """
-        remaining = Signal.like(count, name=f"remaining{level}")
-        coming_double = Signal(name=f"coming_double{level}")
-        double = Signal(name=f"double{level}")
-        m.d.sync += coming_double.eq(given == 2)
-        with m.If(take):
-            m.d.sync += [
-                remaining.eq(given),
-                double.eq(coming_double),
-                at_last.eq(coming_single),
-                at_second.eq(coming_double),
-            ]
-        with m.Elif(turning):
-            m.d.sync += [
-                remaining.eq(Mux(at_last, count, remaining - 1)),
-                at_last.eq(Mux(at_last, single, at_second)),
-                at_second.eq(Mux(at_last, double, remaining == 3)),
-            ]
 
     @staticmethod
     def _countdown(

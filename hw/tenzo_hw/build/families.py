@@ -82,6 +82,8 @@ FAMILIES = {
             "DFF*": _FF,
             "MULT18X18*": _DSP,
             "MULTALU18X18": _DSP,
+            # Half a place of 18 x 18 bits where a second one is beside it, which placing decides.
+            "MULT9X9*": _DSP,
             "SDP*": _BRAM,
             "SP": _BRAM,
             "SPX9": _BRAM,

@@ -334,10 +334,10 @@ def measured_builds() -> str:
 
 
 def on_board(name: str, board: Board) -> Trainer | str:
-    """A recipe's trainer on a board's machine, or why there is none; the machine may have a recipe of its own."""
+    """A recipe's trainer on a board's machine, or why there is none; machine or word may have a recipe of their own."""
     recipes = HERE.parent / "recipes"
-    own = recipes / f"{name}-{board.preset}.toml"
-    recipe = Recipe.load(own if own.exists() else recipes / f"{name}.toml")
+    names = (f"{name}-{board.preset}", f"{name}-{board.config.word}bit", name)
+    recipe = next(Recipe.load(path) for path in (recipes / f"{each}.toml" for each in names) if path.exists())
     # As many of the recipe's samples as are whole groups and fit.
     lanes = board.config.lanes
     batch = min(recipe.batch // lanes * lanes, largest_batch(recipe.network, board.config))

@@ -141,7 +141,7 @@ class ContractionEngine(wiring.Component):
 
     ``contract``: given with ``start`` and its ``number``, after its ``deltas``, once the one before is ``taken`` (see
     ``LoopNest``); the engine starts it a cycle later or when it is through with that one. ``weights``: those of
-    ``weights_row`` three cycles before. ``half``: the batch half that is read. ``results``: the outcomes of
+    ``weights_row`` four cycles before. ``half``: the batch half that is read. ``results``: the outcomes of
     contractions with ``to_loss``; lane 0's first result comes ``capture_latency`` cycles after its tile's last row,
     lane l's l cycles later.
     ``outcome`` goes with lane 0's results: ``base`` is that of their contraction, ``slot`` the result's output address.
@@ -244,7 +244,7 @@ class ContractionEngine(wiring.Component):
             control.source.eq(delayed(m, source, SOURCE_AT)),
             control.rectify.eq(delayed(m, row.valid & ~row.bias & (row.operand == Operand.RELU), SOURCE_AT)),
             control.one.eq(delayed(m, row.one, SOURCE_AT)),
-            self.weights_row.eq(delayed(m, row.weights, WEIGHTS_AT - 3)),
+            self.weights_row.eq(delayed(m, row.weights, WEIGHTS_AT - 4)),
             *(control.weights[column].eq(self.weights[column]) for column in range(config.columns)),
             control.first.eq(delayed(m, row.first, FIRST_AT)),
             control.load.eq(last),

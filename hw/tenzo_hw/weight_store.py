@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out
 
-from .cells import BlockRam
+from .cells import BlockRam, Copies
 from .config import Config
 
 #: Columns are in so many groups at most, and a group has so many columns at least, while there are columns.
@@ -25,8 +25,7 @@ class SweepPort(wiring.Signature):
     """The sweep unit's way to the weight store, seen from the sweep unit.
 
     ``masters`` and ``momenta`` are those of ``row`` two cycles before; a word written in one cycle can be read by the
-    next, an effective one by the one after. ``effective_row`` is half * weight_rows + row. Momenta and masters have a
-    write enable a column.
+    next. ``effective_row`` is half * weight_rows + row. Momenta and masters have a write enable a column.
     """
 
     def __init__(self, config: Config) -> None:
@@ -54,9 +53,9 @@ class SweepPort(wiring.Signature):
 class WeightStore(wiring.Component):
     """Three memories, each one read and one write port wide.
 
-    Engine: ``weights`` are the effective words of ``row`` three cycles before. What the sweep or the gather unit writes
-    (``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, while ``gather_turn``) is
-    stored a cycle later, and can be read two cycles later.
+    Engine: ``weights`` are the effective words of ``row`` four cycles before. What the sweep or the gather unit writes
+    (``gather_words`` become the effective words of ``gather_row`` with ``gather_write``, while ``gather_turn``) can be
+    read from the next cycle on.
 
     Host: masters and momenta are its own with ``host_turn``, else the sweep's. ``host_read`` is the word at
     ``host_row``, ``host_column`` of the masters (or momenta with ``host_momentum``) ``READ_CYCLES`` after these are
@@ -94,23 +93,31 @@ class WeightStore(wiring.Component):
         size = max(_SMALLEST_GROUP, -(-config.columns // _GROUPS))
         groups = [range(config.columns)[first : first + size] for first in range(0, config.columns, size)]
 
-        # A word is never read for use in the cycle in which it is written.
-        m.submodules.effective = effective = BlockRam(width=len(self.weights.as_value()), depth=config.effective_rows)
+        # A word is never read for use in the cycle in which it is written. Each group has its own copy of the address.
+        m.submodules.rows = rows = Copies(width=len(self.row), count=len(groups))
+        m.d.comb += rows.i.eq(self.row)
         turns = Signal(len(groups))
         words = Signal.like(self.gather_words)
-        m.d.sync += turns.eq(Cat(self.gather_turn, turns))
-        for turn, columns in zip(turns, groups, strict=True):
-            for column in columns:
-                m.d.sync += words[column].eq(Mux(turn, self.gather_words[column], sweep.effective_words[column]))
+        writes, row = Signal(), Signal.like(self.gather_row)
         m.d.sync += [
-            effective.write.eq(sweep.effective_write | self.gather_write),
-            effective.write_address.eq(Mux(turns[0], self.gather_row, sweep.effective_row)),
+            turns.eq(Cat(self.gather_turn, turns)),
+            writes.eq(sweep.effective_write | self.gather_write),
+            row.eq(Mux(turns[0], self.gather_row, sweep.effective_row)),
         ]
-        m.d.comb += [
-            effective.write_data.eq(words),
-            effective.read_address.eq(self.row),
-        ]
-        m.d.sync += self.weights.eq(effective.read_data)
+        for number, columns in enumerate(groups):
+            m.submodules[f"effective{number}"] = effective = BlockRam(
+                width=config.word * len(columns), depth=config.effective_rows
+            )
+            m.d.comb += [
+                effective.read_address.eq(rows.o[number]),
+                effective.write.eq(writes),
+                effective.write_address.eq(row),
+                effective.write_data.eq(Cat(words[column] for column in columns)),
+            ]
+            m.d.sync += Cat(self.weights[column] for column in columns).eq(effective.read_data)
+            for column in columns:
+                word = Mux(turns[number], self.gather_words[column], sweep.effective_words[column])
+                m.d.sync += words[column].eq(word)
 
         # The host writes at the port that reads: nothing stands between the sweep's words and the memories. What it
         # reads goes through a register a group. An address between a row's last column and the next row reads 0.

@@ -48,7 +48,7 @@ class Engine:
         self.fault_number = None
         self.number = 0
         self.taken_at = None
-        self.rows = [0, 0]
+        self.rows = [0, 0, 0]
         self.half = 0
         self.lanes = np.zeros((CONFIG.lanes, CONFIG.lane_depth), np.int64)
         self.batch = random_words(rng, CONFIG.input_word, (2, CONFIG.lanes, CONFIG.batch_depth))
@@ -119,7 +119,7 @@ class Engine:
         await self.advance()
 
     async def advance(self):
-        """To the next cycle, with the weights of the row asked for three cycles before it."""
+        """To the next cycle, with the weights of the row asked for four cycles before it."""
         await FallingEdge(self.dut.clk)
         self.dut.weights.value = self.packed_weights[self.rows.pop(0)]
         self.dut.start.value = self.dut.run_start.value = 0

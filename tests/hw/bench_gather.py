@@ -61,7 +61,6 @@ class Machine:
         self.read_words = {}
         self.engine_words = {}
         self.engine_row = None
-        self.landing = None
 
     async def start(self):
         """Starts the clock and clears the ports."""
@@ -92,19 +91,16 @@ class Machine:
             assert words(int(dut.weights.value)) == expected, f"engine row {row}"
         assert dut.effective_write.value == (cycle in self.writes), f"cycle {cycle}"
         row = int(dut.row.value)
-        self.engine_words[cycle + 3] = row, self.effective[row].tolist()
-        if self.landing:
-            # The store writes a row the cycle after it came: it can be read from the next one on.
-            row, expected = self.landing
-            self.effective[row] = expected
-            self.engine_row = row
-            self.landing = None
-            if int(dut.row.value) == row:
-                del self.engine_words[cycle + 3]
+        self.engine_words[cycle + 4] = row, self.effective[row].tolist()
         if cycle in self.writes:
-            self.landing = row, expected = self.writes.pop(cycle)
+            # It can be read from the next cycle on, and not in this one.
+            row, expected = self.writes.pop(cycle)
             assert int(dut.effective_row.value) == row
             assert words(int(dut.effective_words.value)) == expected, f"engine row {row}"
+            if int(dut.row.value) == row:
+                del self.engine_words[cycle + 4]
+            self.effective[row] = expected
+            self.engine_row = row
         await FallingEdge(dut.clk)
         self.cycle += 1
         dut.start.value = 0

@@ -83,7 +83,7 @@ class Machine:
             half = random.choice([0, 1]) if self.writing_half is None else 1 - self.writing_half
             row = half * CONFIG.weight_rows + random.randrange(CONFIG.weight_rows)
         dut.store_row.value = row
-        self.expected[self.cycle + 3] = row, self.effective[row].tolist()
+        self.expected[self.cycle + 4] = row, self.effective[row].tolist()
         # Two cycles after its index.
         dut.sweep_coefficient.value = self.coefficients[self.indices_before.pop(0)]
         self.indices_before.append(int(dut.sweep_coefficient_index.value))
@@ -246,5 +246,5 @@ async def sweeps(dut):
     for row in range(CONFIG.effective_rows):
         machine.engine_row = row
         await machine.tick()
-    for _ in range(3):
+    for _ in range(4):
         await machine.tick()

@@ -5,8 +5,6 @@ The 12F is the 25F's die sold with fewer LUTs; the open tools use all of it, as 
 
 from __future__ import annotations
 
-import dataclasses
-
 from ..protocol import BAUD
 from .board import Board, Chip, Resources
 
@@ -26,13 +24,11 @@ def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Bo
         lights=_LIGHTS,
         programmer=("openFPGALoader", "--board", "ulx3s"),
         constraints=("ulx3s.lpf",),
+        # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it.
+        overrides={"nextpnr_opts": "--placer static"},
     )
 
 
 ULX3S_12F = _ulx3s("12F", _SMALL, "ulx3s_12f", 50)
 ULX3S_25F = _ulx3s("25F", _SMALL, "ulx3s_12f", 50)
-ULX3S_85F = dataclasses.replace(
-    _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 75),
-    # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it.
-    overrides={"nextpnr_opts": "--placer static"},
-)
+ULX3S_85F = _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 75)

@@ -29,9 +29,16 @@ class Lights(wiring.Component):
         elapsed = Signal(range(self._half_second))
         # Half seconds in which a loss is still shown: the present one and a whole one.
         shown = Signal(2)
-        m.d.sync += [elapsed.eq(elapsed + 1), self.busy.eq(self.running), self.error.eq(self.failed | shown.any())]
+        # It comes from afar.
+        lost = Signal()
+        m.d.sync += [
+            elapsed.eq(elapsed + 1),
+            lost.eq(self.lost),
+            self.busy.eq(self.running),
+            self.error.eq(self.failed | shown.any()),
+        ]
         with m.If(elapsed == self._half_second - 1):
             m.d.sync += [elapsed.eq(0), self.alive.eq(~self.alive), shown.eq(shown >> 1)]
-        with m.If(self.lost):
+        with m.If(lost):
             m.d.sync += shown.eq(0b11)
         return m

@@ -234,7 +234,7 @@ class Link(wiring.Component):
         snap = Signal()
         status = Signal.like(self._status())
         read = Mux(is_counter, counter.data, host.read_data)
-        body_byte = self._body(m, kinds, at, hello, session, status, read)
+        body_byte = self._body(m, kinds, at, hello, session, status[:8], read)
         m.d.sync += [
             body_bytes.eq(
                 _any(
@@ -257,8 +257,13 @@ class Link(wiring.Component):
             counts.eq(0),
         ]
         m.d.comb += [sender.i.payload.eq(out), counter.addr.eq(address)]
+        # A status goes out from its lowest byte, the others behind it.
+        following = Signal()
+        m.d.sync += following.eq(0)
         with m.If(snap):
             m.d.sync += status.eq(self._status())
+        with m.Elif(following):
+            m.d.sync += status.eq(status >> 8)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -354,7 +359,7 @@ class Link(wiring.Component):
                 with m.If(sender.i.ready):
                     m.next = "WAIT"
                     with m.If(in_body):
-                        m.d.sync += [left.eq(left - 1), at.eq(at + 1)]
+                        m.d.sync += [left.eq(left - 1), at.eq(at + 1), following.eq(1)]
                     with m.Else():
                         m.d.sync += [head.eq(head + 1), in_body.eq(ends_head)]
                     with m.If(ends_word):
@@ -375,22 +380,17 @@ class Link(wiring.Component):
         at: Signal,
         hello: Sequence[int],
         session: Signal,
-        status: Signal,
+        status: Value,
         read: Value,
     ) -> Signal:
-        """Byte ``at`` of an answer's body, three cycles later."""
+        """Byte ``at`` of an answer's body, three cycles later; ``status`` is that of a status."""
         # Logic rather than a memory: most of its bits are 0. Behind it the session, which this leaves out.
         text = [byte for number in [*hello, 0] for byte in number.to_bytes(4, "little")]
         word_byte = Signal(8)
         m.d.sync += word_byte.eq(Array(Const(byte, 8) for byte in text)[at])
-        # A status is chosen from in two steps of registers.
-        status_bytes = [status.word_select(place, 8) for place in range(len(status) // 8)]
-        groups = [status_bytes[first : first + 8] for first in range(0, len(status_bytes), 8)]
-        chosen = Array(Signal(8, name=f"status{number}") for number in range(len(groups)))
-        m.d.sync += [one.eq(Array(group)[at[:3]]) for one, group in zip(chosen, groups, strict=True)]
         sources = {
             Kind.HELLO: Mux(at[2:] == len(hello), Mux(at[1], 0, session.word_select(at[0], 8)), word_byte),
-            Kind.STATUS: chosen[at[3:5]],
+            Kind.STATUS: status,
             Kind.COMMIT: self.control.free_halves,
             Kind.READ: read.word_select(at[:2], 8),
         }

@@ -234,18 +234,19 @@ class Sequencer(wiring.Component):
         go = Signal()
         issue = Signal()
 
-        # --- Fetch. A word arrives three cycles after its address: the memory, its register and one of our own, which
-        # keeps the memory's place off the decoders. A bit of ``places`` says which word of the instruction that is; it
+        # --- Fetch. A word arrives four cycles after its address: the memory, its register, one of our own, which keeps
+        # the memory's place off the decoder of opcodes, and what that decodes. A bit of ``places`` says which word of the instruction that is; it
         # goes on behind the last one, while sums and checks are made.
         # A bit more than the memory has: a program that runs off it is seen to.
         address = Signal(range(2 * config.program_depth))
         pc = Signal.like(address)
         follow = Signal.like(address)
         next_address = Signal.like(address)
-        outside = Signal(3)
+        outside = Signal(4)
+        coming = Signal(32)
         word = Signal(32)
         words = Array(Signal(32, name=f"word{number}") for number in range(_LONGEST))
-        asked = Signal(2)
+        asked = Signal(3)
         places = Signal(_LONGEST + _CHECK_CYCLES)
         kinds = {kind: Signal(name=f"is_{kind.__name__.lower()}") for kind in INSTRUCTIONS.values()}
         known = Signal()
@@ -257,16 +258,17 @@ class Sequencer(wiring.Component):
             self.program_word.eq(program.read_data),
         ]
         m.d.sync += [
-            word.eq(program.read_data),
+            coming.eq(program.read_data),
+            word.eq(coming),
             outside.eq(Cat(address >= config.program_depth, outside[:-1])),
             asked.eq(Cat(go, asked[:-1])),
             places.eq(Mux(go, 0, Cat(asked[-1], places[:-1]))),
         ]
         with m.If(asked[-1]):
-            opcode = program.read_data[:8]
+            opcode = coming[:8]
             m.d.sync += [
-                known.eq((opcode <= max(Opcode)) & ~outside[1]),
-                *(is_kind.eq((opcode == kind.OPCODE) & ~outside[1]) for kind, is_kind in kinds.items()),
+                known.eq((opcode <= max(Opcode)) & ~outside[2]),
+                *(is_kind.eq((opcode == kind.OPCODE) & ~outside[2]) for kind, is_kind in kinds.items()),
             ]
         for number, kept_word in enumerate(words):
             with m.If(places[number]):
@@ -499,18 +501,18 @@ class Sequencer(wiring.Component):
             m.d.sync += gather_pc.eq(pc)
 
         # What an issue changes of the sequencer itself, a cycle later: ``pc`` is the following instruction's by then.
-        issued = Signal()
-        m.d.sync += issued.eq(issue)
-        with m.If(issued & kinds[Loop]):
+        issued = {kind: Signal(name=f"issued_{kind.__name__.lower()}") for kind in (Loop, End, Set, Add)}
+        m.d.sync += [strobe.eq(issue & kinds[kind]) for kind, strobe in issued.items()]
+        with m.If(issued[Loop]):
             count = kept(Loop, "count")
             m.d.comb += push.en.eq(1)
             m.d.sync += [depth.eq(depth + 1), loop.start.eq(pc), loop.turns.eq(Mux(count == 0, repeat, count))]
-        with m.If(issued & kinds[End]):
+        with m.If(issued[End]):
             with m.If(last_turn):
                 m.d.sync += [depth.eq(depth - 1), loop.eq(around.data)]
             with m.Else():
                 m.d.sync += loop.turns.eq(loop.turns - 1)
-        with m.If(issued & (kinds[Set] | kinds[Add])):
+        with m.If(issued[Set] | issued[Add]):
             target = kept(Add, "register")
             with m.If(target != 0):
                 m.d.sync += registers[target].eq(Mux(kinds[Set], kept(Set, "value"), sums[0]))

@@ -112,11 +112,13 @@ class SweepUnit(wiring.Component):
         # Instruction and rate as they were at the start: stable while rows are in the pipeline. So are the columns
         # that are written, a cycle later, and each pipe's own copy of the instruction.
         sweep = Signal.like(self.sweep)
-        rate = Signal.like(self.rate)
+        given_rate, rate = Signal.like(self.rate), Signal.like(self.rate)
         started = Signal()
-        m.d.sync += started.eq(self.start)
+        m.d.sync += [started.eq(self.start), given_rate.eq(self.rate)]
         with m.If(self.start):
-            m.d.sync += [sweep.eq(self.sweep), rate.eq(self.rate)]
+            m.d.sync += sweep.eq(self.sweep)
+        with m.If(started):
+            m.d.sync += rate.eq(given_rate)
         m.submodules.copies = copies = Copies(width=len(sweep.as_value()), count=config.sweep_pipes)
         m.d.comb += copies.i.eq(sweep)
         perturbs = Signal()

@@ -6,7 +6,7 @@ from .config import Config
 from .protocol import Element
 
 #: Cycles from one issue to the next beyond the words of the next instruction. RUN is an issue at a run's cycle 0.
-ISSUE_OVERHEAD = 8
+ISSUE_OVERHEAD = 9
 #: Cycles from an instruction's issue to its start in its unit.
 START_LATENCY = 2
 #: Cycles from a contraction's start to when the words of the next instruction are read.

@@ -93,16 +93,17 @@ class WeightStore(wiring.Component):
         size = max(_SMALLEST_GROUP, -(-config.columns // _GROUPS))
         groups = [range(config.columns)[first : first + size] for first in range(0, config.columns, size)]
 
-        # A word is never read for use in the cycle in which it is written. Each group has its own copy of the address.
+        # A word is never read for use in the cycle in which it is written. Each group has its own copies of addresses.
         m.submodules.rows = rows = Copies(width=len(self.row), count=len(groups))
-        m.d.comb += rows.i.eq(self.row)
+        m.submodules.writes = writes = Copies(width=len(self.row) + 1, count=len(groups))
         turns = Signal(len(groups))
         words = Signal.like(self.gather_words)
-        writes, row = Signal(), Signal.like(self.gather_row)
-        m.d.sync += [
-            turns.eq(Cat(self.gather_turn, turns)),
-            writes.eq(sweep.effective_write | self.gather_write),
-            row.eq(Mux(turns[0], self.gather_row, sweep.effective_row)),
+        m.d.sync += turns.eq(Cat(self.gather_turn, turns))
+        m.d.comb += [
+            rows.i.eq(self.row),
+            writes.i.eq(
+                Cat(sweep.effective_write | self.gather_write, Mux(turns[0], self.gather_row, sweep.effective_row))
+            ),
         ]
         for number, columns in enumerate(groups):
             m.submodules[f"effective{number}"] = effective = BlockRam(
@@ -110,8 +111,7 @@ class WeightStore(wiring.Component):
             )
             m.d.comb += [
                 effective.read_address.eq(rows.o[number]),
-                effective.write.eq(writes),
-                effective.write_address.eq(row),
+                Cat(effective.write, effective.write_address).eq(writes.o[number]),
                 effective.write_data.eq(Cat(words[column] for column in columns)),
             ]
             m.d.sync += Cat(self.weights[column] for column in columns).eq(effective.read_data)

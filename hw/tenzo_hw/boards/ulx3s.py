@@ -24,11 +24,12 @@ def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Bo
         lights=_LIGHTS,
         programmer=("openFPGALoader", "--board", "ulx3s"),
         constraints=("ulx3s.lpf",),
-        # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it.
-        overrides={"nextpnr_opts": "--placer static"},
+        # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it; and a router
+        # that begins anew with the wires that are too slow.
+        overrides={"nextpnr_opts": "--placer static --tmg-ripup"},
     )
 
 
 ULX3S_12F = _ulx3s("12F", _SMALL, "ulx3s_12f", 50)
 ULX3S_25F = _ulx3s("25F", _SMALL, "ulx3s_12f", 50)
-ULX3S_85F = _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 75)
+ULX3S_85F = _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 100)

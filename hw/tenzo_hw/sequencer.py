@@ -235,8 +235,8 @@ class Sequencer(wiring.Component):
         issue = Signal()
 
         # --- Fetch. A word arrives four cycles after its address: the memory, its register, one of our own, which keeps
-        # the memory's place off the decoder of opcodes, and what that decodes. A bit of ``places`` says which word of the instruction that is; it
-        # goes on behind the last one, while sums and checks are made.
+        # the memory's place off the decoder of opcodes, and what that decodes. A bit of ``places`` says which word of
+        # the instruction that is; it goes on behind the last one, while sums and checks are made.
         # A bit more than the memory has: a program that runs off it is seen to.
         address = Signal(range(2 * config.program_depth))
         pc = Signal.like(address)

@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 class TurnCounter(wiring.Component):
     """Counts ``given`` turns, again and again, with ``turn``.
 
-    ``given`` >= 1 is there from a cycle before ``take``, with which the counting begins, to ``taken``, which is ``take``
-    a cycle later. ``at_last`` and ``at_second``: the turn at hand is the last one, or has one behind it; of one turn it
-    is always the last. ``single``: there is but one; ``coming_single``: of what was ``given`` a cycle before.
+    ``given`` >= 1 is there from a cycle before ``take``, with which the counting begins, to ``taken``, which is
+    ``take`` a cycle later. ``at_last`` and ``at_second``: the turn at hand is the last one, or has one behind it.
+    ``single``: there is but one turn; ``coming_single``: of what was ``given`` a cycle before.
     """
 
     def __init__(self, *, bits: int) -> None:

@@ -24,8 +24,8 @@ def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Bo
         lights=_LIGHTS,
         programmer=("openFPGALoader", "--board", "ulx3s"),
         constraints=("ulx3s.lpf",),
-        # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it; and a router
-        # that begins anew with the wires that are too slow.
+        # Three quarters of the wires that nextpnr's other placer leaves for routing, which run out with it. The router
+        # begins anew with wires that are too slow.
         overrides={"nextpnr_opts": "--placer static --tmg-ripup"},
     )
 

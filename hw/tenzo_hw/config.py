@@ -272,7 +272,7 @@ PRESETS: dict[str, Config] = {
     "ulx3s_85f": _ENGINE_16X8.replace(
         lanes=12, columns=11, effective_rows=2048, loss_pipes=4, loss_word=40, history=64, tables=0
     ),
-    "ulx3s_12f": _BOARD_20K.replace(columns=10, sweep_turns=5, momentum_word=24, losses=1024, tables=1),
+    "ulx3s_12f": _BOARD_20K.replace(columns=10, sweep_turns=5, word=9, master_word=24, output_word=12, tables=1),
     "tang_primer_20k": _BOARD_20K.replace(
         lanes=1, word=9, master_word=24, batch_depth=4096, output_word=12, loss_pipes=1, loss_word=32
     ),

@@ -150,6 +150,11 @@ class Config:
         return self.columns // self.sweep_turns
 
     @property
+    def sweep_depth(self) -> int:
+        """Words of each pipe's masters and momenta: those of one turn after the other, a power of two of turns."""
+        return self.weight_rows << (self.sweep_turns - 1).bit_length()
+
+    @property
     def accumulator(self) -> int:
         """Bits of an accumulator: a full product and the guard bits."""
         return 2 * self.word + GUARD_BITS

@@ -175,7 +175,7 @@ class SweepUnit(wiring.Component):
             m.d.sync += idle.eq(0)
         with m.Elif(valid[-1] & ~valid[-2]):
             m.d.sync += idle.eq(1)
-        m.d.comb += [self.ready.eq(idle), store.row.eq(rows[2])]
+        m.d.comb += [self.ready.eq(idle), store.place.eq(Cat(rows[2], turns[2]))]
 
         # The generator: one step a row, so late that its state meets the row's words at stage 6.
         m.submodules.generator = generator = PerturbationGenerator()
@@ -230,8 +230,8 @@ class SweepUnit(wiring.Component):
             master = Signal(signed(config.master_word), name=f"master{pipe}")
             momentum = Signal(signed(config.momentum_word), name=f"momentum{pipe}")
             m.d.sync += [
-                master.eq(of_turn(store.masters.as_value(), pipe, 4)),
-                momentum.eq(of_turn(store.momenta.as_value(), pipe, 4)),
+                master.eq(store.masters[pipe]),
+                momentum.eq(store.momenta[pipe]),
             ]
 
             # Stage 6: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
@@ -288,25 +288,20 @@ class SweepUnit(wiring.Component):
 
             # A row's effective words are written together in its last turn, the others each in its own.
             for turn in range(config.sweep_turns):
-                column = turn * config.sweep_pipes + pipe
                 with m.If(turns[8] == turn):
-                    m.d.sync += store.effective_words[column].eq(effective)
-                m.d.comb += [
-                    store.momentum_words[column].eq(moved),
-                    store.momentum_write[column].eq(
-                        valid[9] & (turns[9] == turn) & ~perturbs_own & chosen[column],
-                    ),
-                    store.master_words[column].eq(master_word),
-                    store.master_write[column].eq(
-                        valid[11] & (turns[11] == turn) & ~perturbs_own & own.last & chosen[column],
-                    ),
-                ]
+                    m.d.sync += store.effective_words[turn * config.sweep_pipes + pipe].eq(effective)
+            m.d.comb += [
+                store.momentum_words[pipe].eq(moved),
+                store.momentum_write[pipe].eq(valid[9] & ~perturbs_own & of_turn(chosen, pipe, 9)),
+                store.master_words[pipe].eq(master_word),
+                store.master_write[pipe].eq(valid[11] & ~perturbs_own & own.last & of_turn(chosen, pipe, 11)),
+            ]
 
         m.d.comb += [
             store.effective_write.eq(valid[9] & (turns[9] == config.sweep_turns - 1) & perturbs),
             store.effective_row.eq(Cat(rows[9], sweep.half)),
-            store.momentum_row.eq(rows[9]),
-            store.master_row.eq(rows[11]),
+            store.momentum_place.eq(Cat(rows[9], turns[9])),
+            store.master_place.eq(Cat(rows[11], turns[11])),
         ]
         return m
 

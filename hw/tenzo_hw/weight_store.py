@@ -1,4 +1,8 @@
-"""The weight store: masters, momenta and the two halves of effective words, C words a row."""
+"""The weight store: masters, momenta and the two halves of effective words.
+
+A row has C effective words, which the engine reads at once. Its masters and momenta are read in the turns of a sweep: a
+pipe's memory holds the words of the pipe's columns, one turn's after the other's, so that nothing has to be chosen.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from .cells import BlockRam, Copies
 from .config import Config
 
-#: Columns are in so many groups at most, and a group has so many columns at least, while there are columns.
+#: Columns, or pipes, are in so many groups at most, and a group has so many of them at least, while there are any.
 _GROUPS, _SMALLEST_GROUP = 4, 4
 #: Cycles until all groups know whose turn it is.
 TURN_CYCLES = _GROUPS
@@ -24,27 +28,28 @@ READ_CYCLES = TURN_CYCLES + 4
 class SweepPort(wiring.Signature):
     """The sweep unit's way to the weight store, seen from the sweep unit.
 
-    ``masters`` and ``momenta`` are those of ``row`` two cycles before; a word written in one cycle can be read by the
-    next. ``effective_row`` is half * weight_rows + row. Momenta and masters have a write enable a column.
+    ``masters`` and ``momenta`` are those of ``place`` two cycles before, a word a pipe; a word written in one cycle can
+    be read by the next. A place is turn * weight_rows + row, an ``effective_row`` half * weight_rows + row. Momenta and
+    masters have a write enable a pipe.
     """
 
     def __init__(self, config: Config) -> None:
-        row = range(config.weight_rows)
-        masters = ArrayLayout(signed(config.master_word), config.columns)
-        momenta = ArrayLayout(signed(config.momentum_word), config.columns)
+        place, pipes = range(config.sweep_depth), config.sweep_pipes
+        masters = ArrayLayout(signed(config.master_word), pipes)
+        momenta = ArrayLayout(signed(config.momentum_word), pipes)
         super().__init__(
             {
-                "row": Out(row),
+                "place": Out(place),
                 "masters": In(masters),
                 "momenta": In(momenta),
                 "effective_write": Out(1),
                 "effective_row": Out(range(config.effective_rows)),
                 "effective_words": Out(ArrayLayout(signed(config.word), config.columns)),
-                "momentum_write": Out(config.columns),
-                "momentum_row": Out(row),
+                "momentum_write": Out(pipes),
+                "momentum_place": Out(place),
                 "momentum_words": Out(momenta),
-                "master_write": Out(config.columns),
-                "master_row": Out(row),
+                "master_write": Out(pipes),
+                "master_place": Out(place),
                 "master_words": Out(masters),
             }
         )
@@ -88,10 +93,9 @@ class WeightStore(wiring.Component):
         """The memories, and who has their ports."""
         m = Module()
         config, sweep = self._config, self.sweep
-        # Each group of columns has its own registers of whose turn it is and of what the host asks for. They pass this
-        # on from group to group, so that each has few loads, all nearby.
-        size = max(_SMALLEST_GROUP, -(-config.columns // _GROUPS))
-        groups = [range(config.columns)[first : first + size] for first in range(0, config.columns, size)]
+        # Each group of columns, or of pipes, has its own registers of whose turn it is and of what the host asks for.
+        # They pass this on from group to group, so that each has few loads, all nearby.
+        groups = _groups(config.columns)
 
         # A word is never read for use in the cycle in which it is written. Each group has its own copies of addresses.
         m.submodules.rows = rows = Copies(width=len(self.row), count=len(groups))
@@ -122,44 +126,54 @@ class WeightStore(wiring.Component):
         # The host writes at the port that reads: nothing stands between the sweep's words and the memories. What it
         # reads goes through a register a group. An address between a row's last column and the next row reads 0.
         kept = (
-            ("masters", 0, sweep.masters, sweep.master_write, sweep.master_row, sweep.master_words),
-            ("momenta", 1, sweep.momenta, sweep.momentum_write, sweep.momentum_row, sweep.momentum_words),
+            ("masters", 0, sweep.masters, sweep.master_write, sweep.master_place, sweep.master_words),
+            ("momenta", 1, sweep.momenta, sweep.momentum_write, sweep.momentum_place, sweep.momentum_words),
         )
-        fields = {
-            name: getattr(self, f"host_{name}") for name in ("turn", "row", "column", "momentum", "write", "data")
-        }
+        fields = {name: getattr(self, f"host_{name}") for name in ("turn", "column", "momentum", "write", "data")}
+        turn = (self.host_column // config.sweep_pipes)[: (config.sweep_turns - 1).bit_length()]
+        fields["place"] = Cat(self.host_row, turn)
         asked = StructLayout({name: field.shape() for name, field in fields.items()})
         before = Signal(asked, name="asked")
         m.d.comb += [before[name].eq(field) for name, field in fields.items()]
         found = []
-        for number, columns in enumerate(groups):
+        for number, pipes in enumerate(_groups(config.sweep_pipes)):
             now = Signal(asked, name=f"asked{number}")
             m.d.sync += now.eq(before)
-            address = Signal.like(self.host_row, name=f"address{number}")
-            m.d.comb += address.eq(Mux(now.turn, now.row, sweep.row))
+            address = Signal.like(sweep.place, name=f"address{number}")
+            m.d.comb += address.eq(Mux(now.turn, now.place, sweep.place))
             read: list[Value] = []
-            for name, is_momentum, held, write, write_row, write_words in kept:
+            for name, is_momentum, held, write, write_place, write_words in kept:
                 width = len(held[0])
                 m.submodules[f"{name}{number}"] = memory = BlockRam(
-                    width=width * len(columns), depth=config.weight_rows, parts=len(columns), other_writer=True
+                    width=width * len(pipes), depth=config.sweep_depth, parts=len(pipes), other_writer=True
                 )
                 m.d.comb += [
                     memory.read_address.eq(address),
-                    memory.write.eq(Cat(write[column] for column in columns)),
-                    memory.write_address.eq(write_row),
-                    memory.write_data.eq(Cat(write_words[column] for column in columns)),
-                    memory.other_data.eq(now.data[:width].replicate(len(columns))),
-                    Cat(held[column] for column in columns).eq(memory.read_data),
+                    memory.write.eq(Cat(write[pipe] for pipe in pipes)),
+                    memory.write_address.eq(write_place),
+                    memory.write_data.eq(Cat(write_words[pipe] for pipe in pipes)),
+                    memory.other_data.eq(now.data[:width].replicate(len(pipes))),
+                    Cat(held[pipe] for pipe in pipes).eq(memory.read_data),
                 ]
-                chosen = Signal(len(columns), name=f"chosen_{name}{number}")
-                is_chosen = [(before.column == column) & (before.momentum == is_momentum) for column in columns]
+                chosen = Signal(len(pipes), name=f"chosen_{name}{number}")
+                is_chosen = [
+                    before.column.matches(*range(pipe, config.columns, config.sweep_pipes))
+                    & (before.momentum == is_momentum)
+                    for pipe in pipes
+                ]
                 m.d.sync += [
                     chosen.eq(Cat(is_chosen)),
-                    memory.other_write.eq(Cat(is_chosen) & before.write.replicate(len(columns))),
+                    memory.other_write.eq(Cat(is_chosen) & before.write.replicate(len(pipes))),
                 ]
-                read += [Mux(chosen[place], held[column], 0) for place, column in enumerate(columns)]
+                read += [Mux(is_read, held[pipe], 0) for is_read, pipe in zip(chosen, pipes, strict=True)]
             found.append(Signal.like(self.host_read, name=f"found{number}"))
             m.d.sync += found[-1].eq(reduce(or_, read))
             before = now
         m.d.sync += self.host_read.eq(reduce(or_, found))
         return m
+
+
+def _groups(words: int) -> list[range]:
+    """The numbers of a row's words in groups."""
+    size = max(_SMALLEST_GROUP, -(-words // _GROUPS))
+    return [range(words)[first : first + size] for first in range(0, words, size)]

@@ -35,7 +35,7 @@ _LOGIC: dict[str, Unit] = {
     "engine.drain": lambda c: c.lanes * c.columns,
     "engine.lane": lambda c: c.lanes * c.columns * c.accumulator,
     "loss": lambda c: c.loss_pipes * c.loss_word,
-    "store": lambda c: c.columns * (c.word + c.master_word + c.momentum_word),
+    "store": lambda c: c.columns * c.word + c.sweep_pipes * (c.master_word + c.momentum_word),
     "sweep": lambda c: c.sweep_pipes * c.master_word,
     "sweep.generator": lambda c: c.columns,
 }
@@ -58,8 +58,8 @@ _MEMORIES: dict[str, Unit] = {
     ),
     "sequencer": lambda c: _block_rams((c.program_depth, 32)),
     "store": lambda c: _block_rams(
-        (c.weight_rows, c.columns * c.master_word),
-        (c.weight_rows, c.columns * c.momentum_word),
+        (c.sweep_depth, c.sweep_pipes * c.master_word),
+        (c.sweep_depth, c.sweep_pipes * c.momentum_word),
         (c.effective_rows, c.columns * c.word),
     ),
 }

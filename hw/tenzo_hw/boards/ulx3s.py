@@ -30,6 +30,6 @@ def _ulx3s(size: str, resources: Resources, preset: str, clock_mhz: float) -> Bo
     )
 
 
-ULX3S_12F = _ulx3s("12F", _SMALL, "ulx3s_12f", 75)
-ULX3S_25F = _ulx3s("25F", _SMALL, "ulx3s_12f", 75)
+ULX3S_12F = _ulx3s("12F", _SMALL, "ulx3s_12f", 100)
+ULX3S_25F = _ulx3s("25F", _SMALL, "ulx3s_12f", 100)
 ULX3S_85F = _ulx3s("85F", Resources(lut=83_640, ff=83_640, dsp=156, bram=208), "ulx3s_85f", 100)

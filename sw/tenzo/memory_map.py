@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 
 def memory_map(config: Config) -> list[Memory]:
     """All memories that programs, data and the link use; not the constants and queues inside of blocks."""
-    weights = config.weight_rows * config.columns
+    weights = config.sweep_depth * config.sweep_pipes
     entries = config.lanes * config.tables << config.table_bits
     return [
         Memory("program", config.program_depth, _PROGRAM_WORD),

@@ -55,8 +55,8 @@ class Config:
     """Rows of C effective words: two halves of ``weight_rows``, one being read while the other is perturbed; what is
     beyond them is room for what the engine itself forms, such as the dense form of a layer."""
     sweep_turns: int
-    """Cycles that a sweep spends on a row, with as many times fewer words at once; a divisor of ``columns``. Masters and
-    momenta have room for a power of two of turns."""
+    """Cycles that a sweep spends on a row, with as many times fewer words at once; a divisor of ``columns``.
+    Masters and momenta have room for a power of two of turns."""
     outputs: int
     """Largest number of network outputs that the loss accumulator takes."""
     output_word: int

@@ -217,10 +217,9 @@ class SweepUnit(wiring.Component):
         back = Signal(signed(len(forth) + 1))
         m.d.sync += [forth.eq(arithmetic.round_shift(rate, RATE_FRACTION)), back.eq(-forth)]
 
-        def of_turn(row: Value, pipe: int, stage: int) -> Value:
-            """What belongs to the pipe's column of this turn, of the words of all columns."""
-            bits = len(row) // config.columns
-            return row.word_select(turns[stage], config.sweep_pipes * bits).word_select(pipe, bits)
+        def of_turn(flags: Value, pipe: int, stage: int) -> Value:
+            """The flag of the pipe's column of this turn, of one a column."""
+            return flags.word_select(turns[stage], config.sweep_pipes)[pipe]
 
         for pipe in range(config.sweep_pipes):
             own = data.View(sweep.shape(), copies.o[pipe])
@@ -229,10 +228,7 @@ class SweepUnit(wiring.Component):
             # Stage 5: the words, near the pipe.
             master = Signal(signed(config.master_word), name=f"master{pipe}")
             momentum = Signal(signed(config.momentum_word), name=f"momentum{pipe}")
-            m.d.sync += [
-                master.eq(store.masters[pipe]),
-                momentum.eq(store.momenta[pipe]),
-            ]
+            m.d.sync += [master.eq(store.masters[pipe]), momentum.eq(store.momenta[pipe])]
 
             # Stage 6: what decays, doubled as above (a shift of 0 leaves nothing of the word); the rounded master.
             decay = Signal(signed(config.momentum_word + 1), name=f"decay{pipe}")

@@ -130,8 +130,7 @@ class WeightStore(wiring.Component):
             ("momenta", 1, sweep.momenta, sweep.momentum_write, sweep.momentum_place, sweep.momentum_words),
         )
         fields = {name: getattr(self, f"host_{name}") for name in ("turn", "column", "momentum", "write", "data")}
-        turn = (self.host_column // config.sweep_pipes)[: (config.sweep_turns - 1).bit_length()]
-        fields["place"] = Cat(self.host_row, turn)
+        fields["place"] = Cat(self.host_row, self.host_column // config.sweep_pipes)[: len(sweep.place)]
         asked = StructLayout({name: field.shape() for name, field in fields.items()})
         before = Signal(asked, name="asked")
         m.d.comb += [before[name].eq(field) for name, field in fields.items()]

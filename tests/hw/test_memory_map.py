@@ -39,8 +39,7 @@ def test_map_is_what_the_gateware_has(config: Config) -> None:
         for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", content):
             # A block RAM or ROM is a block of its own, and known by its name.
             name = module.split(".")[-1] if name in ("ram", "rom") else name
-            bits[re.sub(r"^(words|bank|deltas|masters|momenta|effective)_?[awob\d]+$", r"\1", name)] += int(
-                width
-            ) * int(size)
+            name = re.sub(r"^(words|bank|deltas|masters|momenta|effective)_?[awob\d]+$", r"\1", name)
+            bits[name] += int(width) * int(size)
     assert bits.keys() == NAMES.keys() | INSIDE
     assert {NAMES[name]: bits[name] for name in NAMES} == {memory.name: memory.bits for memory in memory_map(config)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 #: Levels of a contraction's loop nest: the two innermost reduce, the others walk positions and tiles.
@@ -62,7 +63,8 @@ class Config:
     output_word: int
     """Bits of a network output on its way to the loss, and of a target: ``word`` or more."""
     loss_pipes: int
-    """Samples whose losses are computed at once, each pipe an output a cycle; a divisor of ``lanes``."""
+    """Samples whose losses are computed at once, each pipe an output a cycle; a divisor of ``lanes``. 0: a *serial*
+    machine, in which a processor does what is not a contraction, one thing after the other."""
     loss_word: int
     """Bits of a batch loss, and of the scale that loss differences are divided by."""
     losses: int
@@ -110,11 +112,14 @@ class Config:
             value = getattr(self, name)
             require(low <= value <= high and value & (value - 1) == 0, name, f"a power of two from {low} to {high}")
         require(self.word <= self.output_word <= 24, "output_word", f"word={self.word} to 24 bits")
-        require(
-            self.loss_pipes >= 1 and self.lanes % self.loss_pipes == 0,
-            "loss_pipes",
-            f"a divisor of lanes={self.lanes}",
-        )
+        if self.is_serial:
+            self._require_serial(require)
+        else:
+            require(
+                self.loss_pipes >= 1 and self.lanes % self.loss_pipes == 0,
+                "loss_pipes",
+                f"a divisor of lanes={self.lanes}, or 0",
+            )
         require(
             self.sweep_turns >= 1 and self.columns % self.sweep_turns == 0,
             "sweep_turns",
@@ -124,6 +129,33 @@ class Config:
         require(0 <= self.tables <= 4, "tables", "0 to 4")
         require(0 <= self.incremental <= 1, "incremental", "0 or 1")
         require(3 <= self.table_bits <= self.word - 1, "table_bits", f"3 to word-1={self.word - 1}")
+
+    def _require_serial(self, require: Callable[[bool, str, str], None]) -> None:
+        """What a serial machine has besides: words of its processor, and nothing beside the plain contractions."""
+        serial = "with loss_pipes=0"
+        for name, value in (("lanes", 1), ("master_word", 32), ("momentum_word", 32), ("loss_word", 32), ("tables", 0)):
+            require(getattr(self, name) == value, name, f"{value} {serial}")
+        require(self.incremental == 0, "incremental", f"0 {serial}")
+        require(self.columns in (2, 4), "columns", f"2 or 4 {serial}")
+        # A DSP block's accumulator has 32 bits.
+        require(self.word == 10, "word", f"10 bits {serial}")
+        # The exponent of a loss is a product of 32 bits.
+        require(self.output_word <= 13, "output_word", f"at most 13 bits {serial}")
+        # What lies in the processor's main memory, and in that of a batch half.
+        for name, most in (
+            ("losses", 1 << 9),
+            ("history", 1 << 8),
+            ("lane_depth", 1 << 12),
+            ("batch_depth", 1 << 13),
+            ("target_depth", 1 << 13),
+        ):
+            require(getattr(self, name) <= most, name, f"at most {most} {serial}")
+        require(self.weight_rows * self.columns <= 1 << 12, "weight_rows", f"at most {(1 << 12) // self.columns} {serial}")
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether a processor does one thing after the other, in place of units that work side by side."""
+        return self.loss_pipes == 0
 
     @property
     def multipliers(self) -> int:
@@ -138,7 +170,7 @@ class Config:
     @property
     def loss_lanes(self) -> int:
         """Lanes that one loss pipe serves, one after the other."""
-        return self.lanes // self.loss_pipes
+        return self.lanes // max(self.loss_pipes, 1)
 
     @property
     def count_bits(self) -> int:
@@ -292,6 +324,24 @@ PRESETS: dict[str, Config] = {
         weight_rows=256,
         output_word=12,
         loss_pipes=1,
+        loss_word=32,
+        losses=64,
+        program_depth=1024,
+        incremental=0,
+        packet=64,
+    ),
+    "icebreaker": _BOARD_20K.replace(
+        lanes=1,
+        columns=4,
+        word=10,
+        master_word=32,
+        momentum_word=32,
+        lane_depth=1024,
+        batch_depth=4096,
+        weight_rows=256,
+        sweep_turns=4,
+        output_word=12,
+        loss_pipes=0,
         loss_word=32,
         losses=64,
         program_depth=1024,

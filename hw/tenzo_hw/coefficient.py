@@ -11,14 +11,12 @@ from amaranth.lib.wiring import In, Out
 
 from . import arithmetic
 from .cells import BlockRam, Multiplier
-from .config import COEFFICIENT_FRACTION, Config
+from .config import COEFFICIENT_FRACTION, PRODUCT_SHIFT, Config
 from .delay import delayed
 from .isa import Coefficient
 from .layouts import instruction_layout
 from .numbers import round_shift, saturate
 
-#: Fraction bits of a rate against a normalised coefficient: c = q * rate / 2**16.
-PRODUCT_SHIFT = 16
 #: Cycles after the last read of the first pass until the scale is stored, and of the second until all can be read.
 _FIRST_REST = 28
 _SECOND_REST = 20

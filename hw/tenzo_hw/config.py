@@ -21,6 +21,8 @@ LOSS_FRACTION = 16
 COEFFICIENT_FRACTION = 8
 #: Fraction bits that the rate register keeps below one master step.
 RATE_FRACTION = 8
+#: Fraction bits of the rate against a normalised coefficient: c = q * rate / 2**16.
+PRODUCT_SHIFT = COEFFICIENT_FRACTION + RATE_FRACTION
 #: Guard bits of an accumulator above a full product: reductions of up to 4,096 terms keep their full sum.
 GUARD_BITS = 12
 

@@ -271,8 +271,10 @@ def hazards(program: Sequence[Instruction], config: Config, *, repeat: int = 1, 
     contraction that is issued while a PERTURB sweep of its rows goes on, or such a sweep issued before the last
     contraction has read its rows. UPDATE before the coefficients are there,
     COEFFICIENT during an UPDATE. A gather is never too early: the machine waits for it and lets it wait. ``program``
-    must have passed ``check``.
+    must have passed ``check``. On a serial machine nothing is too early: one thing is done after the other.
     """
+    if config.is_serial:
+        return []
     walker = _Hazards(program, config)
     walk(program, walker, repeat=repeat, start=start)
     return list(walker.found.values())

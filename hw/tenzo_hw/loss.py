@@ -26,8 +26,9 @@ from .isa import Base, Loss, LossKind
 from .layouts import instruction_layout
 from .loss_lane import LANE_CYCLES, capture_layout, result_layout
 from .loss_pipe import LossPipe, choice_layout, settings_layout, target_write_signature
+from .loss_tables import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 from .numbers import round_shift, saturate
-from .sample_loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS, scale_of
+from .sample_loss import scale_of
 from .timing import loss_latency
 
 #: Cycles after ``setup_start`` until a result may come.

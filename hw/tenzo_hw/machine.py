@@ -10,6 +10,7 @@ from .config import Config
 from .core import Core
 from .link import Link
 from .protocol import Fault, State
+from .serial.core import SerialCore
 
 
 class Machine(wiring.Component):
@@ -34,8 +35,16 @@ class Machine(wiring.Component):
         """Link and core."""
         m = Module()
         m.submodules.link = link = Link(self.config)
-        m.submodules.core = core = Core(self.config)
-        wiring.connect(m, wiring.flipped(self.rx), link.rx)
+        m.submodules.core = core = SerialCore(self.config) if self.config.is_serial else Core(self.config)
+        if isinstance(core, SerialCore):
+            # What comes before it is ready waits, or a serial line loses it and the host repeats it.
+            m.d.comb += [
+                link.rx.payload.eq(self.rx.payload),
+                link.rx.valid.eq(self.rx.valid & core.ready),
+                self.rx.ready.eq(link.rx.ready & core.ready),
+            ]
+        else:
+            wiring.connect(m, wiring.flipped(self.rx), link.rx)
         wiring.connect(m, link.tx, wiring.flipped(self.tx))
         wiring.connect(m, link.host, core.host)
         wiring.connect(m, link.control, core.control)

@@ -18,16 +18,8 @@ from amaranth.lib.wiring import In, Out
 from .cells import Multiplier, Rom
 from .config import LOSS_FRACTION, Config
 from .delay import DelayLine, delayed
+from .loss_tables import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 
-#: log2(e) with 15 fraction bits.
-LOG2_E = 47274
-#: log2 of the intervals of both tables.
-TABLE_BITS = 8
-#: 2^(-k/256) and log2(1 + k/256) with LOSS_FRACTION fraction bits, the end of the last interval included.
-EXP2 = np.array([round(2**LOSS_FRACTION * 2 ** (-k / 256)) for k in range(257)])
-LOG2 = np.array([round(2**LOSS_FRACTION * float(np.log2(1 + k / 256))) for k in range(257)])
-#: Halvings after which an exponential is below half of its last bit.
-SHIFT_LIMIT = LOSS_FRACTION + 1
 #: Fits the factor of the exponent, which has 16 fraction bits.
 _FACTOR = 2 * LOG2_E
 #: The factor without its zeros, and how many these are.

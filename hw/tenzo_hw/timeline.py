@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from .config import REDUCTION_LEVELS, Config
 from .isa import Base, Coefficient, Contract, Gather, Instruction, Loss, Opcode, Operand, Sweep, Wait
+from .protocol import Fault
+from .serial.schedule import SerialSchedule
+from .serial.schedule import timing_of as serial_timing_of
 from .timing import (
     DONE_LATENCY,
     ISSUE_OVERHEAD,
     START_LATENCY,
+    STOP_CYCLES,
     TAKEN_LATENCY,
     capture_latency,
     coefficient_cycles,
@@ -24,41 +28,17 @@ from .timing import (
     result_latency,
     sweep_latency,
 )
+from .timing_record import Timing
 from .walk import walk
 
 _ENGINE, _SWEEP, _LOSS, _COEFFICIENT = (int(bit) for bit in (Wait.ENGINE, Wait.SWEEP, Wait.LOSS, Wait.COEFFICIENT))
 _ALL = _ENGINE | _SWEEP | _LOSS | _COEFFICIENT
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What the time of one instruction depends on, worked out once."""
-
-    opcode: Opcode
-    spacing: int
-    """Cycles from the previous issue, at least."""
-    waits: int
-    """Units that must be done: the instruction's own wait bits and those of its opcode."""
-    rows: int = 0
-    """CONTRACT: K, rows of a tile."""
-    cols: int = 0
-    """CONTRACT: results of the last tile."""
-    hold: int = 0
-    """CONTRACT: fewest cycles from the last row to that of the next contraction's first tile."""
-    tail: int = 0
-    """CONTRACT: cycles from the first tile's last row to the last tile's."""
-    macs: int = 0
-    """CONTRACT: useful multiply-accumulates a lane."""
-    to_loss: bool = False
-    """CONTRACT: takes a loss buffer, unless it adds."""
-    adds: bool = False
-    """CONTRACT: gives groups of differences to the loss."""
-    duration: int = 0
-    """SWEEP, COEFFICIENT, GATHER: cycles from start to done. LOSS: cycles of reading a group."""
-
-
 def timing_of(instruction: Instruction, config: Config) -> Timing:
-    """The facts about an instruction that ``Schedule`` needs."""
+    """The facts about an instruction that the machine's schedule needs."""
+    if config.is_serial:
+        return serial_timing_of(instruction, config)
     opcode = instruction.OPCODE
     spacing = instruction.WORDS + ISSUE_OVERHEAD
     if opcode in (Opcode.HALT, Opcode.BATCH):
@@ -191,6 +171,11 @@ class Schedule:
             self.buffers_free = (self.buffers_free[1], free)
         self.loss_done = free - 1 + self._loss_latency
 
+    def refused(self, timing: Timing, words: Sequence[int], fault: Fault, pc: int) -> int:
+        """Length of a run that ends with ``fault`` of the instruction of these words at ``pc``."""
+        units = max(self.drained, self.gather_done, self.sweep_done, self.coefficient_done)
+        return max(self.earliest(timing) + STOP_CYCLES, units + DONE_LATENCY) + 1
+
     def key(self) -> Hashable:
         """What decides all later times, relative to the last issue: a time that is over is 0."""
         now = self.now
@@ -221,6 +206,11 @@ class Schedule:
         self.coefficient_done += cycles
         self.loss_done += cycles
         self.buffers_free = (self.buffers_free[0] + cycles, self.buffers_free[1] + cycles)
+
+
+def schedule_of(config: Config) -> Schedule | SerialSchedule:
+    """The schedule of a run on this machine."""
+    return SerialSchedule(config) if config.is_serial else Schedule(config)
 
 
 class Issue(NamedTuple):
@@ -276,7 +266,7 @@ class _Times:
         # Equal instructions at several places share their facts.
         facts = {id(instruction): timing_of(instruction, config) for instruction in program}
         self._timings = [facts[id(instruction)] for instruction in program]
-        self._schedule = Schedule(config)
+        self._schedule = schedule_of(config)
         self._lanes = config.lanes
         self._count = [0] * len(program)
         self._busy = [0] * len(program)
@@ -288,6 +278,9 @@ class _Times:
 
     def issue(self, index: int) -> Issue:
         timing, schedule = self._timings[index], self._schedule
+        if isinstance(schedule, SerialSchedule):
+            cycle = schedule.issue(timing)
+            return Issue(index, cycle, 0, schedule.end - timing.duration, schedule.end)
         earliest = schedule.earliest(timing)
         cycle = schedule.issue(timing)
         waited = schedule.start - (earliest + START_LATENCY)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from tenzo_hw.config import LOSS_FRACTION, Config
 from tenzo_hw.isa import Base, Loss, LossKind
-from tenzo_hw.loss import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
+from tenzo_hw.loss_tables import EXP2, LOG2, LOG2_E, SHIFT_LIMIT, TABLE_BITS
 
 from .memories import Memories
 

@@ -16,8 +16,9 @@ from tenzo_hw.isa import INSTRUCTIONS, REPLAY_SLOTS, Halt, Opcode, Sweep, SweepK
 from tenzo_hw.perturbation import signs
 from tenzo_hw.protocol import Fault, Space, State
 from tenzo_hw.registers import AddressRegisters
-from tenzo_hw.timeline import Schedule, Timing, timing_of
-from tenzo_hw.timing import DONE_LATENCY, ISSUE_OVERHEAD, STOP_CYCLES
+from tenzo_hw.timeline import schedule_of, timing_of
+from tenzo_hw.timing import ISSUE_OVERHEAD
+from tenzo_hw.timing_record import Timing
 
 from .contraction import Contraction, Engine
 from .endpoint import Endpoint
@@ -37,6 +38,8 @@ class _Fetched:
     """Word address of the next one."""
     fault: Fault
     """Why the sequencer refuses it."""
+    words: tuple[int, ...]
+    """What it is read from."""
 
 
 class MachineModel:
@@ -60,7 +63,7 @@ class MachineModel:
         self._steps = 0
         self._registers = AddressRegisters()
         self._loops: list[list[int]] = []
-        self._schedule = Schedule(config)
+        self._schedule = schedule_of(config)
         self._losses = Losses(config, self.memories)
         self._saved = [0] * REPLAY_SLOTS
         self._pointer = 0
@@ -116,7 +119,7 @@ class MachineModel:
         self._cycles = self._steps = 0
         self._registers = AddressRegisters()
         self._loops = []
-        self._schedule = Schedule(self.config)
+        self._schedule = schedule_of(self.config)
         self._losses.restart()
         self._advance()
 
@@ -138,22 +141,24 @@ class MachineModel:
         words = self.memories.program
         opcode = words[pc] & 0xFF if pc < len(words) else -1
         if opcode not in list(Opcode):
-            return _Fetched(Halt(), Timing(Opcode.HALT, 1 + ISSUE_OVERHEAD, 0), pc, Fault.OPCODE)
+            unknown = tuple(words[pc : pc + 1])
+            return _Fetched(Halt(), Timing(Opcode.HALT, 1 + ISSUE_OVERHEAD, 0), pc, Fault.OPCODE, unknown)
         kind = INSTRUCTIONS[Opcode(opcode)]
         follow = pc + kind.WORDS
+        read = tuple(words[pc:follow])
         # What is refused is never issued: only the time of reading it counts.
         unissued = Timing(Opcode.HALT, kind.WORDS + ISSUE_OVERHEAD, 0)
         if follow > len(words):
-            return _Fetched(Halt(), unissued, pc, Fault.OPCODE)
+            return _Fetched(Halt(), unissued, pc, Fault.OPCODE, read)
         try:
             instruction = kind.decode(words[pc:follow])
         except ValueError:  # an activation that no configuration has
-            return _Fetched(Halt(), unissued, follow, Fault.RANGE)
+            return _Fetched(Halt(), unissued, follow, Fault.RANGE, read)
         # Registers are added to the fields of a sweep, which only its issue knows.
         refused = None if isinstance(instruction, Sweep) else refusal(instruction, self.config)
         if refused:
-            return _Fetched(instruction, unissued, follow, refused[0])
-        return _Fetched(instruction, timing_of(instruction, self.config), follow, Fault.NONE)
+            return _Fetched(instruction, unissued, follow, refused[0], read)
+        return _Fetched(instruction, timing_of(instruction, self.config), follow, Fault.NONE, read)
 
     def _advance(self) -> None:
         """Runs until HALT, a fault, or a BATCH without a filled half."""
@@ -174,11 +179,7 @@ class MachineModel:
         self._pc = step.follow
 
     def _refuse(self, step: _Fetched, fault: Fault) -> None:
-        schedule = self._schedule
-        refused = schedule.earliest(step.timing)
-        units = (schedule.drained, schedule.gather_done, schedule.sweep_done, schedule.coefficient_done)
-        done = max(refused + STOP_CYCLES, max(units) + DONE_LATENCY)
-        self._stop(State.FAILED, fault, done + 1)
+        self._stop(State.FAILED, fault, self._schedule.refused(step.timing, step.words, fault, self._pc))
 
     def _stop(self, state: State, fault: Fault, cycles: int) -> None:
         self._state, self._fault, self._cycles = state, fault, cycles

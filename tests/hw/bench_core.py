@@ -43,7 +43,10 @@ PARAMETERS = json.loads(os.environ["TENZO_BENCH"])
 CONFIG = Config.from_words(PARAMETERS["config"])
 COUNTERS = (Register.FRAMES, Register.BAD_FRAMES, Register.REPEATS)
 INPUTS, HIDDEN, OUTPUTS, GROUPS, QUERIES = 6, 5, 4, 3, 2
-LONGEST_RUN = 100_000
+LONGEST_RUN = 400_000
+LONGEST_POWER_ON = 100_000
+#: Cycles from ABORT of a run that waits to its end.
+ABORT_CYCLES = 40 if CONFIG.is_serial else STOP_CYCLES + 5
 
 
 def dense(config: Config, inputs: int, outputs: int, first_row: int, **fields: object) -> tuple[Contract, int]:
@@ -146,6 +149,11 @@ class Bench:
             getattr(top, name).value = 0
         cocotb.start_soon(Clock(top.clk, 10, "ns").start())
         await FallingEdge(top.clk)
+        for _ in range(LONGEST_POWER_ON):
+            if not CONFIG.is_serial or int(top.ready.value):
+                return
+            await FallingEdge(top.clk)
+        raise AssertionError("the core is not ready")
 
     async def strobe(self, name: str) -> None:
         signal = getattr(self.top, name)
@@ -276,12 +284,15 @@ async def failures(top) -> None:
         ([good], replace(good, a_base=CONFIG.lane_depth - INPUTS + 1)),
         ([good], replace(good, w_base=CONFIG.effective_rows)),
         ([good], replace(good, o_base=CONFIG.lane_depth)),
-        ([good], replace(step, a_base=CONFIG.lane_bank - INPUTS + 1)),
-        ([good], replace(difference, b_base=CONFIG.lane_bank)),
-        ([loss, kept], replace(added, o_base=CONFIG.losses - OUTPUTS + 1)),
-        ([good], replace(gather, address=CONFIG.lane_depth - 3)),
-        ([good, gather], replace(gather, row=CONFIG.effective_rows - 3 * CONFIG.lanes + 1)),
     ]
+    if CONFIG.incremental:
+        outside += [
+            ([good], replace(step, a_base=CONFIG.lane_bank - INPUTS + 1)),
+            ([good], replace(difference, b_base=CONFIG.lane_bank)),
+            ([loss, kept], replace(added, o_base=CONFIG.losses - OUTPUTS + 1)),
+            ([good], replace(gather, address=CONFIG.lane_depth - 3)),
+            ([good, gather], replace(gather, row=CONFIG.effective_rows - 3 * CONFIG.lanes + 1)),
+        ]
     for before, bad in outside:
         # The contraction behind is under way when a result address of the bad one is found.
         for address, word in enumerate(encode([*before, bad, good, Halt()])):
@@ -297,7 +308,7 @@ async def failures(top) -> None:
         await FallingEdge(top.clk)
     assert int(top.control__state.value) == State.RUNNING
     await bench.strobe("control__abort")
-    for _ in range(STOP_CYCLES + 5):
+    for _ in range(ABORT_CYCLES):
         await FallingEdge(top.clk)
     assert (int(top.control__state.value), int(top.control__fault.value)) == (State.FAILED, Fault.ABORTED)
     bench.model.run(0, 0)

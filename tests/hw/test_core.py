@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from tenzo_hw.config import preset
 from tenzo_hw.core import Core
+from tenzo_hw.serial.core import SerialCore
 from tenzo_sim.bench import run_bench
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_core(tmp_path: Path, seed: int) -> None:
-    config = preset("tiny")
-    run_bench(Core(config), "bench_core", tmp_path, parameters={"config": config.words(), "seed": seed}, seed=seed)
+@pytest.mark.parametrize("name", ["tiny", "icebreaker"])
+def test_core(tmp_path: Path, name: str, seed: int) -> None:
+    config = preset(name)
+    core = SerialCore(config) if config.is_serial else Core(config)
+    run_bench(core, "bench_core", tmp_path, parameters={"config": config.words(), "seed": seed}, seed=seed)

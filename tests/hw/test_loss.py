@@ -5,7 +5,7 @@ import pytest
 from tenzo_hw.config import LOSS_FRACTION, preset
 from tenzo_hw.isa import Loss, LossKind
 from tenzo_hw.loss import LossAccumulator, accumulated, added, cross_entropy, losses, slot
-from tenzo_hw.sample_loss import LOG2_E
+from tenzo_hw.loss_tables import LOG2_E
 from tenzo_sim.bench import run_bench
 
 TINY = preset("tiny")

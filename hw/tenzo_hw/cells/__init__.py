@@ -11,7 +11,9 @@ from __future__ import annotations
 from .accumulator import Accumulator
 from .block_ram import BlockRam
 from .copies import Copies
+from .large_ram import LargeRam
 from .multiplier import Multiplier
+from .ram import Ram
 from .rom import Rom
 
-__all__ = ["Accumulator", "BlockRam", "Copies", "Multiplier", "Rom"]
+__all__ = ["Accumulator", "BlockRam", "Copies", "LargeRam", "Multiplier", "Ram", "Rom"]

@@ -193,7 +193,10 @@ class Bench:
         top.control__pc.value, top.control__repeat.value = 0, repeat
         await self.strobe("control__run")
         self.model.run(0, repeat)
+        self.seen=[]
         for _ in range(LONGEST_RUN):
+            now=(int(top.control__cycles.value),int(top.control__current_pc.value))
+            if not self.seen or self.seen[-1][1]!=now[1]: self.seen.append(now)
             if int(top.control__state.value) != State.RUNNING:
                 return
             if batches and int(top.control__free_halves.value) and self.rng.random() < 0.01:

@@ -52,6 +52,17 @@ async def run(bench: Bench, program: list[Instruction], repeat: int) -> None:
     await bench.run(repeat, 0)
     bench.same_status()
     worked = int(bench.top.control__cycles.value) - int(bench.top.control__waits.value)
+    if worked != bench.model.status().cycles:
+        from tenzo_hw.timeline import trace
+        from itertools import accumulate
+        pcs=[0,*accumulate(i.WORDS for i in program)]
+        t=[(i.cycle, pcs[i.index], program[i.index]) for i in trace(program, CONFIG, repeat=repeat)]
+        u=[t[0]]
+        for x in t:
+            if x[1]!=u[-1][1]: u.append(x)
+        off=bench.seen[0][0]-u[0][0]
+        for a,b in zip(bench.seen[1:],u[0:]):
+            print(a, b[0], b[1], a[0]-b[0], str(b[2])[:300], flush=True)
     assert worked == bench.model.status().cycles, program
 
 

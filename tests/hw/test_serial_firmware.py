@@ -264,7 +264,9 @@ def coefficient_of(rng: random.Random) -> Coefficient:
 
 
 def number(rng: random.Random) -> int:
-    return rng.choice((0, 1, LIMIT, rng.getrandbits(32), rng.getrandbits(rng.randint(1, 32))))
+    # Rates that are odd multiples of 2^15 have products that are halfway between two coefficients.
+    halves = rng.randrange(64) << 15
+    return rng.choice((0, 1, LIMIT, rng.getrandbits(32), rng.getrandbits(rng.randint(1, 32)), halves))
 
 
 def loaded(rng: random.Random) -> tuple[Around, list[int], CoefficientState]:

@@ -13,7 +13,7 @@ ICEBREAKER = Board(
         speed="UP",
         resources=Resources(lut=5_280, ff=5_280, dsp=8, bram=30, spram=4),
     ),
-    preset="least",
+    preset="icebreaker",
     clock_mhz=18,
     # 8 cycles a bit and more are left at the machine's clock.
     baud=2_000_000,

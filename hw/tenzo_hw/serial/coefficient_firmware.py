@@ -1,7 +1,11 @@
 """Firmware: COEFFICIENT, from the losses to a coefficient a query; the model is ``coefficients``.
 
-What depends on losses is chosen by SKIP, and a shift of n bits is n turns of a loop behind as many as n is short of the
-longest one, so that the instruction takes the same time whatever the losses are.
+What depends on losses is chosen by SKIP, and a shift goes with one of as many bits as are left to 63, so that the
+instruction takes the same time whatever the losses are.
+
+A difference d of two losses has 33 bits. It is kept as its sign, 0 or -1, and d exclusive or the sign: that is d, or
+-1 - d if d is negative, and has 32 bits. Shifted right and rounded half up, the latter gives the magnitude of d shifted
+right and rounded half up, if it is shifted by a bit or more.
 """
 
 from __future__ import annotations
@@ -11,17 +15,17 @@ from ..config import COEFFICIENT_FRACTION, Config
 from ..isa import Coefficient
 from ..protocol import Register
 from .assembly import WORD_BITS, Assembly, Condition, Port
+from .interpreter import SHIFT_BITS
 from .memory_map import HISTORY_WORDS, SLOT_WORDS, MainMap
 from .sequencer_firmware import Words, field, flag
+from .tables import BITS, POWER_BASE
 
 _BITS = Coefficient.FIELDS
 _HALF_BITS = WORD_BITS // 2
+_HALF_MASK = (1 << _HALF_BITS) - 1
 _MOST = (1 << (WORD_BITS - 1)) - 1
-#: Bits that a difference is shifted left before it is shifted right, and how many of those belong to no coefficient.
-_WIDER = _HALF_BITS
-_LEAST_TURNS = _WIDER - COEFFICIENT_FRACTION
-#: One more than the turns of the largest scale.
-_TURNS = WORD_BITS + _LEAST_TURNS
+#: The longest shift. A shift by n and one by as many less take the same time together, whatever n is.
+_LONGEST = (1 << SHIFT_BITS) - 1
 
 
 def write_coefficient(a: Assembly, config: Config, words: Words) -> None:
@@ -29,56 +33,55 @@ def write_coefficient(a: Assembly, config: Config, words: Words) -> None:
     place = MainMap.of(config)
     a.label("op_coefficient")
     words(Coefficient.WORDS)
-    _fields(a, config)
+    _fields(a, config, place)
     _sum_losses(a, place)
-    # Without a scale the shift is that of the instruction.
     field(a, _BITS["shift"])
-    a.store("shift")
-    a.add(_LEAST_TURNS)
-    a.store("turns")
-    a.load(1)
-    a.store("spare")
+    a.store("exponent")
     flag(a, Coefficient, "normalise")
     a.skip(Condition.NOT_ZERO)
     a.jump("coefficient_queries")
     _sum_differences(a)
     _scale(a, place)
     _exponent(a)
-    _queries(a, place)
+    _prepare(a, place)
+    _queries(a)
     _end_step(a, config, place)
     _difference(a)
-    _begin(a, place)
-    _shift(a)
 
 
-def _fields(a: Assembly, config: Config) -> None:
-    """The words "queries", "clip" and "used", the slots that are looked at."""
+def _fields(a: Assembly, config: Config, place: MainMap) -> None:
+    """The words "queries", "clip", "first", the first query's slot, and "used", the slots that are looked at."""
     a.read()
     a.store("w1")
-    field(a, _BITS["queries"])
+    a.and_(_HALF_MASK)
     a.store("queries")
-    a.skip(Condition.NOT_ZERO)
-    a.jump("range_fault")
     flag(a, Coefficient, "two_sided")
+    a.load(place.slots)
+    a.skip(Condition.NOT_ZERO)
+    a.load(place.slots + SLOT_WORDS)
+    a.store("first")
     a.load(1)
     a.skip(Condition.ZERO)
     a.load("queries")
     a.add("queries")
     a.store("used")
-    a.load(config.losses)
-    a.sub("used")
-    a.skip(Condition.CARRY)
+    # The fewest are those of one query.
+    a.sub(2)
+    a.sub(config.losses - 1)
+    a.skip(Condition.NO_CARRY)
     a.jump("range_fault")
     field(a, _BITS["clip"])
     a.store("clip")
 
 
 def _sum_losses(a: Assembly, place: MainMap) -> None:
-    """The word "loss": the sum of the slots, saturated."""
+    """The words "loss", the sum of the slots, saturated, and "base", the first one."""
     a.load(0)
     a.store("loss")
     a.count("used")
     a.point(place.slots)
+    a.read()
+    a.store("base")
     a.label("coefficient_sum")
     a.read_next()
     a.add("loss")
@@ -90,17 +93,21 @@ def _sum_losses(a: Assembly, place: MainMap) -> None:
     a.loop("coefficient_sum")
 
 
+def _first_query(a: Assembly) -> None:
+    """The first query is next."""
+    a.load("first")
+    a.store("slot")
+    a.count("queries")
+
+
 def _sum_differences(a: Assembly) -> None:
     """The word "total": the sum of the magnitudes of all differences, saturated."""
     a.load(0)
     a.store("total")
-    a.call("coefficient_begin")
-    a.count("queries")
+    _first_query(a)
     a.label("coefficient_total")
     a.call("coefficient_difference")
-    a.load("low")
-    a.xor("high")
-    a.sub("high")
+    a.sub("sign")
     a.add("total")
     a.skip(Condition.NO_CARRY)
     a.load(-1)
@@ -109,142 +116,138 @@ def _sum_differences(a: Assembly) -> None:
 
 
 def _scale(a: Assembly, place: MainMap) -> None:
-    """The word "scale" and the register: a share of the way to the total, or the total where it was 0."""
+    """Accumulator and the register: the scale gone a share of the way to the total, or the total where it was 0."""
     field(a, _BITS["average"])
-    a.add(_WIDER)
-    a.store("left")
+    a.store("ratio")
     a.point(place.registers + Register.SCALE_LOW)
     a.read()
     a.store("scale")
     a.load("total")
     a.sub("scale")
-    _store_difference(a)
-    a.count("left")
-    a.call("coefficient_shift")
-    a.load("bottom")
+    a.call("coefficient_parts")
+    a.shift("ratio")
+    a.xor("sign")
     a.add("scale")
-    a.store("bottom")
+    a.store("ratio")
     a.load("scale")
     a.or_(0)
-    a.load("bottom")
+    a.load("ratio")
     a.skip(Condition.NOT_ZERO)
     a.load("total")
-    a.store("scale")
     a.write()
 
 
 def _exponent(a: Assembly) -> None:
-    """The words "turns", the place of the scale's highest 1 less the shift, and "spare", what is left to the longest."""
-    a.load(_LEAST_TURNS - 1)
-    a.sub("shift")
-    a.store("turns")
-    a.count(WORD_BITS)
+    """The word "exponent": the place of the highest 1 of the scale, shifted by the word; 0 if there is none."""
+    a.shift("exponent")
+    a.store("scale")
+    a.load(0)
+    a.store("exponent")
+    a.count(WORD_BITS - 1)
     a.label("coefficient_place")
-    # The sum has a carry unless the scale is 0.
-    a.load("scale")
-    a.add(-1)
-    a.load("turns")
-    a.add_carry(0)
-    a.store("turns")
     a.load("scale")
     a.shift(1)
     a.store("scale")
+    # The sum has a carry unless nothing is left.
+    a.add(-1)
+    a.load("exponent")
+    a.add_carry(0)
+    a.store("exponent")
     a.loop("coefficient_place")
-    a.load("turns")
-    a.sub(_LEAST_TURNS)
+
+
+def _prepare(a: Assembly, place: MainMap) -> None:
+    """What all queries share.
+
+    The words "right", bits to shift right, and "spare", what is left to the longest shift; "factor", a power of 2 where
+    the exponent is less than the fraction of a ratio; "exact", 1 where nothing is shifted out; the rates.
+    """
+    a.label("coefficient_queries")
+    a.load("exponent")
+    a.sub(COEFFICIENT_FRACTION)
     a.skip(Condition.NOT_NEGATIVE)
     a.load(0)
-    a.add(_LEAST_TURNS)
-    a.store("turns")
-    a.load(_TURNS)
-    a.sub("turns")
+    a.store("right")
+    a.xor(_LONGEST)
     a.store("spare")
-
-
-def _queries(a: Assembly, place: MainMap) -> None:
-    """The coefficient of every query."""
-    a.label("coefficient_queries")
-    a.call("coefficient_begin")
-    a.load(place.coefficients)
-    a.store("place")
+    a.add(1)
+    a.shift(SHIFT_BITS)
+    a.store("exact")
+    a.load("exponent")
+    a.sub("right")
+    a.add(POWER_BASE + BITS - COEFFICIENT_FRACTION)
+    a.point_to()
+    a.input(Port.TABLE)
+    a.store("factor")
     a.point(place.registers + Register.RATE)
-    a.read()
+    a.read_next()
     a.store("rate")
+    a.read()
+    a.store("rate_step")
+    a.load(place.coefficients)
+    a.store("coefficient")
+
+
+def _queries(a: Assembly) -> None:
+    """The coefficient of every query."""
+    _first_query(a)
     a.label("coefficient_query")
-    # What is spare is shifted before there is anything to shift.
-    a.count("spare")
-    a.call("coefficient_turns")
     a.call("coefficient_difference")
-    a.count("turns")
-    a.call("coefficient_shift")
     _ratio(a)
     _coefficient(a)
-    a.point_next("place")
+    a.point_next("coefficient")
     a.write()
-    a.load("left")
-    a.sub(1)
-    a.store("left")
-    a.skip(Condition.ZERO)
-    a.jump("coefficient_query")
+    a.loop("coefficient_query")
 
 
 def _ratio(a: Assembly) -> None:
-    """The word "bottom": the magnitude of the ratio, clipped; its sign is that of the difference."""
-    a.load("bottom")
+    """The word "ratio": its magnitude, clipped."""
+    a.load("sign")
+    a.and_("exact")
+    a.add("size")
+    a.shift("right")
     a.add_carry(0)
-    a.store("bottom")
-    a.load("top")
-    a.add_carry(0)
-    a.store("top")
-    a.load("bottom")
-    a.xor("high")
-    a.sub("high")
-    a.store("bottom")
-    # The carry goes on through the exclusive or.
-    a.load("top")
-    a.xor("high")
-    a.sub_carry("high")
-    a.store("top")
+    a.store("ratio")
+    # What has more than 16 bits is beyond every clip, and stays so with the largest 16.
+    a.sub(_HALF_MASK + 1)
+    a.load("ratio")
+    a.skip(Condition.NO_CARRY)
+    a.load(_HALF_MASK)
+    a.multiply("factor")
+    a.store("ratio")
+    a.sub("clip")
     a.load("clip")
-    a.sub("bottom")
-    a.load(0)
-    a.sub_carry("top")
-    a.load("clip")
-    a.skip(Condition.CARRY)
-    a.store("bottom")
+    a.skip(Condition.NO_CARRY)
+    a.store("ratio")
+    a.shift("spare")
 
 
 def _coefficient(a: Assembly) -> None:
     """Accumulator: ratio times rate, rounded half up, which is down for the magnitude of a negative one; saturated."""
+    a.load(_MOST)
+    a.sub("sign")
+    a.store("limit")
     a.load("rate")
     a.shift(_HALF_BITS)
-    a.multiply("bottom")
-    a.store("top")
+    a.multiply("ratio")
+    a.store("product")
     a.load("rate")
-    a.multiply("bottom")
+    a.multiply("ratio")
     a.add(1 << (PRODUCT_SHIFT - 1))
-    a.add("high")
+    a.add("sign")
     a.shift(PRODUCT_SHIFT)
-    a.add("top")
-    a.store("top")
-    a.load(_MOST)
-    a.sub("high")
-    a.store("bottom")
-    a.sub("top")
-    a.load("top")
-    a.skip(Condition.CARRY)
-    a.load("bottom")
-    a.xor("high")
-    a.sub("high")
+    a.add("product")
+    # With its top bit set it is the limit of a negative one, or beyond.
+    a.skip(Condition.NOT_NEGATIVE)
+    a.load("limit")
+    a.xor("sign")
+    a.sub("sign")
 
 
 def _end_step(a: Assembly, config: Config, place: MainMap) -> None:
     """The next rate, and the step's entry in the history."""
-    a.point(place.registers + Register.RATE_STEP)
-    a.read()
-    a.store("low")
     a.load("rate")
-    a.sub("low")
+    a.sub("rate_step")
     a.skip(Condition.CARRY)
     a.load(0)
     a.point(place.registers + Register.RATE)
@@ -254,14 +257,13 @@ def _end_step(a: Assembly, config: Config, place: MainMap) -> None:
     a.multiply(HISTORY_WORDS)
     a.add(place.history)
     a.point_to()
+    # The words between and behind are those of power-on, 0.
     a.load("loss")
     a.write_next()
-    a.load(0)
-    a.write_next()
+    a.read_next()
     a.load("correct")
-    a.write_next()
-    a.load(0)
     a.write()
+    a.load(0)
     a.store("correct")
     a.store("coefficient_index")
     a.load("steps")
@@ -271,76 +273,29 @@ def _end_step(a: Assembly, config: Config, place: MainMap) -> None:
     a.jump("advance")
 
 
-def _store_difference(a: Assembly) -> None:
-    """The words "low" and "high": the difference of two losses, which the accumulator and the carry hold."""
-    a.store("low")
-    a.load(0)
-    a.sub_carry(0)
-    a.store("high")
-
-
-def _begin(a: Assembly, place: MainMap) -> None:
-    """Subroutine: the first query is next; "left" queries, from the slot at "slot" on, less "base" if one-sided."""
-    a.label("coefficient_begin")
-    a.load("queries")
-    a.store("left")
-    a.load(place.slots)
-    a.store("slot")
-    flag(a, Coefficient, "two_sided")
-    a.skip(Condition.ZERO)
-    a.back()
-    a.point_next("slot")
-    a.read()
-    a.store("base")
-    a.point_next("slot")
-    a.back()
-
-
 def _difference(a: Assembly) -> None:
-    """Subroutine: the difference of the next query's losses."""
+    """Subroutines: "sign" and, also in the accumulator, "size" of the next query's losses' difference, or of any."""
     a.label("coefficient_difference")
     a.point_next("slot")
     a.read()
-    a.store("low")
+    a.store("size")
     a.point_next("slot")
     flag(a, Coefficient, "two_sided")
     a.skip(Condition.NOT_ZERO)
-    a.jump("coefficient_against_base")
+    a.jump("coefficient_one_sided")
     a.point_next("slot")
     a.read()
     a.store("base")
     a.point_next("slot")
-    a.label("coefficient_against_base")
-    a.load("low")
+    a.label("coefficient_one_sided")
+    a.load("size")
     a.sub("base")
-    _store_difference(a)
-    a.back()
-
-
-def _shift(a: Assembly) -> None:
-    """Subroutine: "top" and "bottom" are the difference times 2^16, shifted right by a bit in each of the counted turns.
-
-    The carry is the last bit that was shifted out.
-    """
-    a.label("coefficient_shift")
-    a.load("low")
-    a.multiply(1 << (_HALF_BITS - 1))
-    a.store("bottom")
-    a.add("bottom")
-    a.store("bottom")
-    a.load("low")
-    a.shift(_HALF_BITS)
-    a.store("top")
-    a.load("high")
-    a.and_(-1 << _HALF_BITS)
-    a.or_("top")
-    a.store("top")
-    a.label("coefficient_turns")
-    a.load("top")
-    a.shift_signed(1)
-    a.store("top")
-    a.load("bottom")
-    a.shift_carry()
-    a.store("bottom")
-    a.loop("coefficient_turns")
+    # The accumulator holds the difference, the carry whether it is not negative.
+    a.label("coefficient_parts")
+    a.store("size")
+    a.load(0)
+    a.sub_carry(0)
+    a.store("sign")
+    a.xor("size")
+    a.store("size")
     a.back()

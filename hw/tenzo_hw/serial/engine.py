@@ -87,10 +87,11 @@ def _any(bits: list[Value]) -> Value:
     return reduce(or_, bits, Const(0, 1))
 
 
-def _counted(value: Value, load: Value, given: Value) -> Value:
-    """``given`` with ``load``, else ``value`` - 1: one LUT with its carry a bit.
+def _counted(value: Value, given: Value) -> tuple[Signal, Value]:
+    """A signal to be driven, and ``value`` - 1 where it is high, else ``given``.
 
-    Carries are of no use in the cycle of ``load``, which therefore takes the place of the ones that are added.
+    One LUT with its carry a bit: carries are of no use where ``given`` is taken, so that the signal is added in place
+    of ones.
     """
     counts = Signal(name="counts")
     return counts, Mux(counts, (value + counts.replicate(len(value)))[: len(value)], given)
@@ -210,7 +211,7 @@ class SerialEngine(wiring.Component):
                 place,
                 Const(2 + level, 4),
             )
-            counts, following = _counted(left, self.start | last, count)
+            counts, following = _counted(left, count)
             m.d.comb += [counts.eq(~(self.start | last)), last.eq(left == 1)]
             with m.If(self.start | moves):
                 m.d.sync += left.eq(following)
@@ -226,7 +227,7 @@ class SerialEngine(wiring.Component):
         left = memory("left", count_bits, left_write, left_next, level, turn)
         last = left == 1
         winds = last | init
-        counts, following = _counted(left, winds, count)
+        counts, following = _counted(left, count)
         passes = walking & going & winds
         m.d.comb += [counts.eq(~winds), left_next.eq(following), left_write.eq(walking & going)]
         m.d.sync += [

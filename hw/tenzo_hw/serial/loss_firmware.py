@@ -16,6 +16,8 @@ from .tables import EXP2_BASE, LOG2_BASE, POWER_BASE, POWERS
 
 _ONE = 1 << LOSS_FRACTION
 _REST_MASK = (1 << TABLE_BITS) - 1
+#: The groups are the low bits of the second word.
+_GROUPS_MASK = (1 << Loss.FIELDS["groups"].width) - 1
 #: Below every output.
 _LOWEST = -(1 << 15)
 _CORRECT_LIMIT = (1 << 16) - 1
@@ -30,15 +32,15 @@ def write_loss_setup(a: Assembly, config: Config, words: Words) -> None:
     words(Loss.WORDS)
     a.read()
     a.store("w1")
+    a.and_(_GROUPS_MASK)
+    a.store("loss_groups")
+    a.skip(Condition.NOT_ZERO)
+    a.jump("range_fault")
     field(a, bits["outputs"])
     a.store("loss_outputs")
     a.sub(1)
     a.sub(config.outputs)
     a.skip(Condition.NO_CARRY)
-    a.jump("range_fault")
-    field(a, bits["groups"])
-    a.store("loss_groups")
-    a.skip(Condition.NOT_ZERO)
     a.jump("range_fault")
     field(a, bits["fraction"])
     a.store("loss_fraction")
@@ -46,6 +48,7 @@ def write_loss_setup(a: Assembly, config: Config, words: Words) -> None:
     # What is kept of a slot's word: nothing where losses replace it.
     with_register(a, config, Loss, "target", "target_register")
     a.store("loss_target")
+    a.store("target")
     a.load(-1)
     a.skip(Condition.NOT_ZERO)
     a.load(0)
@@ -55,13 +58,8 @@ def write_loss_setup(a: Assembly, config: Config, words: Words) -> None:
     a.skip(Condition.NOT_ZERO)
     a.store("loss_kept")
 
-    # Targets of a sample.
     flag(a, Loss, "kind")
     a.store("loss_kind")
-    a.load(1)
-    a.skip(Condition.ZERO)
-    a.load("loss_outputs")
-    a.store("loss_stride")
     a.load(0)
     for name in ("loss_group", "loss_slot", "loss_sum"):
         a.store(name)
@@ -73,35 +71,43 @@ def write_loss(a: Assembly, config: Config) -> None:
     if config.output_word > 13:
         raise ValueError(f"outputs of {config.output_word} bits have losses that do not fit a word")
     a.label("loss")
-    a.load("loss_group")
-    a.multiply("loss_stride")
-    a.add("loss_target")
-    _wrap_target(a, config)
     a.load(0)
     a.store("loss")
     a.store("loss_index")
+    a.store("total")
     a.load("loss_kind")
     a.or_(0)
     a.skip(Condition.ZERO)
     a.jump("loss_squared")
+    # Outputs are counted from 1 on, as the index is one ahead when it is looked at.
+    a.call("loss_next_target")
+    a.add(1)
+    a.store("label")
     _largest(a)
     _powers(a)
     _logarithm(a)
-    _label(a)
     _count_correct(a)
     _add_sample(a, config)
-    _squared(a, config)
+    _squared(a)
+    _next_target(a, config)
 
 
-def _wrap_target(a: Assembly, config: Config) -> None:
-    """The word "target": the place of the target whose number the accumulator holds."""
+def _next_target(a: Assembly, config: Config) -> None:
+    """Subroutine: accumulator: the next target; p: its place."""
+    a.label("loss_next_target")
+    a.load("target")
     a.and_(config.target_depth - 1)
     a.add(target_base(config))
+    a.point_to()
+    # What is above the number of a target is cut off the next time.
+    a.add(1)
     a.store("target")
+    a.input(Port.TARGET)
+    a.back()
 
 
 def _largest(a: Assembly) -> None:
-    """The words "twice", twice the largest output, and "place", one more than the number of the first such output."""
+    """The words "twice", twice the largest output, and "place", the number of the first such output, plus 1."""
     a.load(_LOWEST)
     a.store("largest")
     a.count("loss_outputs")
@@ -123,19 +129,6 @@ def _largest(a: Assembly) -> None:
     a.store("twice")
 
 
-def _below(a: Assembly) -> None:
-    """Accumulator and word "below": the exponent of 2 of the output at p below the largest one's."""
-    a.input(Port.OUTCOME)
-    a.store("output")
-    a.load("twice")
-    a.sub("output")
-    a.sub("output")
-    a.multiply(LOG2_E)
-    a.shift("loss_fraction")
-    a.add_carry(0)
-    a.store("below")
-
-
 def _interpolate(a: Assembly) -> None:
     """Accumulator: the table's words at and behind p, with the fraction "rest" between them."""
     a.input_next(Port.TABLE)
@@ -149,14 +142,29 @@ def _interpolate(a: Assembly) -> None:
 
 
 def _powers(a: Assembly) -> None:
-    """The word "total": the sum of all outputs' powers of 2, relative to the largest one."""
+    """The words "total", the sum of 2 to the power of all outputs' exponents, and "loss", the label's exponent."""
     a.load(0)
-    a.store("total")
     a.store("loss_index")
     a.count("loss_outputs")
     a.label("loss_power")
+    # The word "below": the exponent of 2 below the largest one's.
     a.point_next("loss_index")
-    _below(a)
+    a.input(Port.OUTCOME)
+    a.store("output")
+    a.load("twice")
+    a.sub("output")
+    a.sub("output")
+    a.multiply(LOG2_E)
+    a.shift("loss_fraction")
+    a.add_carry(0)
+    a.store("below")
+
+    # A label that is no output is never met.
+    a.load("loss_index")
+    a.xor("label")
+    a.load("below")
+    a.skip(Condition.NOT_ZERO)
+    a.store("loss")
 
     # The word "power": 2^-whole as a factor, 0 where no power is left.
     a.shift(LOSS_FRACTION)
@@ -194,7 +202,7 @@ def _powers(a: Assembly) -> None:
 
 
 def _logarithm(a: Assembly) -> None:
-    """The word "loss": the total's logarithm."""
+    """The word "loss": the total's logarithm is added."""
     a.count(_HALVINGS)
     a.label("loss_halve")
     a.load("total")
@@ -221,26 +229,9 @@ def _logarithm(a: Assembly) -> None:
     a.store("loss")
 
 
-def _label(a: Assembly) -> None:
-    """Adds the label's exponent to the loss, if it is an output."""
-    a.point("target")
-    a.input(Port.TARGET)
-    a.store("label")
-    a.point_to()
-    _below(a)
-    a.load("label")
-    a.sub("loss_outputs")
-    a.load("below")
-    a.skip(Condition.NO_CARRY)
-    a.load(0)
-    a.add("loss")
-    a.store("loss")
-
-
 def _count_correct(a: Assembly) -> None:
     """One more right sample if the first largest output is the label's."""
     a.load("label")
-    a.add(1)
     a.xor("place")
     a.load("correct")
     a.skip(Condition.NOT_ZERO)
@@ -284,6 +275,9 @@ def _add_sample(a: Assembly, config: Config) -> None:
     a.store("loss_group")
     a.skip(Condition.NOT_ZERO)
     a.store("loss_sum")
+    a.load("loss_target")
+    a.skip(Condition.NOT_ZERO)
+    a.store("target")
     a.load("loss_slot")
     a.skip(Condition.NOT_ZERO)
     a.add(1)
@@ -292,7 +286,7 @@ def _add_sample(a: Assembly, config: Config) -> None:
     a.jump("advance")
 
 
-def _squared(a: Assembly, config: Config) -> None:
+def _squared(a: Assembly) -> None:
     """The word "loss": the sum of the outputs' squared distances from their targets."""
     a.label("loss_squared")
     a.count("loss_outputs")
@@ -300,8 +294,7 @@ def _squared(a: Assembly, config: Config) -> None:
     a.point_next("loss_index")
     a.input(Port.OUTCOME)
     a.store("output")
-    a.point_next("target")
-    a.input(Port.TARGET)
+    a.call("loss_next_target")
     a.sub("output")
     a.store("output")
     # Products are unsigned: the distance is the difference or its negative.
@@ -313,7 +306,5 @@ def _squared(a: Assembly, config: Config) -> None:
     a.multiply("output")
     a.add("loss")
     a.store("loss")
-    a.load("target")
-    _wrap_target(a, config)
     a.loop("loss_square")
     a.jump("loss_add")

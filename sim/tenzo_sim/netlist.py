@@ -1,7 +1,8 @@
 """The synthesised machine in Verilog: the cells of a chip, in place of the design that they were made from.
 
 Synthesis is that of ``tenzo build``. What a cell does is said by the models that Yosys comes with; ``cells/`` has those
-that it lacks (block RAM and multiplier of the ECP5) and look-up tables in a form that simulates faster.
+that it lacks (block RAM and multiplier of the ECP5), look-up tables in a form that simulates faster, and memories of the
+iCE40 in which every word that is not defined is a wrong one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _MODELS = {
 }
 #: Models of our own, one cell a file, which take the place of Yosys's.
 _CELLS = Path(__file__).with_name("cells")
-_OWN = {"ecp5": ("LUT4", "DP16KD", "MULT18X18D"), "ice40": ("SB_LUT4",)}
+_OWN = {"ecp5": ("LUT4", "DP16KD", "MULT18X18D"), "ice40": ("SB_LUT4", "SB_RAM40_4K", "SB_SPRAM256KA")}
+#: The families' names, as Amaranth's platforms say them.
+_PLATFORMS = {"ecp5": "ecp5", "ice40": "iCE40"}
 #: A cell's name at the beginning of an instance.
 _INSTANCE = re.compile(r"^  ([A-Z]\w*) (?:#\(|\w)", re.MULTILINE)
 _DESIGN, _NETLIST = "machine.il", "netlist.v"
@@ -47,7 +50,7 @@ def synthesised(component: wiring.Component, name: str, family: str) -> str:
     _check(family)
     tool = TOOLS["yosys"].package
     # Blocks ask a platform for its family only.
-    design = rtlil.convert(component, name=name, platform=SimpleNamespace(family=family), emit_src=False)
+    design = rtlil.convert(component, name=name, platform=SimpleNamespace(family=_PLATFORMS[family]), emit_src=False)
     options = FAMILIES[family].overrides.get("synth_opts", "")
     commands = (
         f"read_rtlil {_DESIGN}",

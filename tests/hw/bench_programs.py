@@ -52,21 +52,10 @@ async def run(bench: Bench, program: list[Instruction], repeat: int) -> None:
     await bench.run(repeat, 0)
     bench.same_status()
     worked = int(bench.top.control__cycles.value) - int(bench.top.control__waits.value)
-    if worked != bench.model.status().cycles:
-        from tenzo_hw.timeline import trace
-        from itertools import accumulate
-        pcs=[0,*accumulate(i.WORDS for i in program)]
-        t=[(i.cycle, pcs[i.index], program[i.index]) for i in trace(program, CONFIG, repeat=repeat)]
-        u=[t[0]]
-        for x in t:
-            if x[1]!=u[-1][1]: u.append(x)
-        off=bench.seen[0][0]-u[0][0]
-        for a,b in zip(bench.seen[1:],u[0:]):
-            print(a, b[0], b[1], a[0]-b[0], str(b[2])[:300], flush=True)
     assert worked == bench.model.status().cycles, program
 
 
-@cocotb.test(timeout_time=50, timeout_unit="ms")
+@cocotb.test(timeout_time=500, timeout_unit="ms")
 async def programs(top) -> None:
     """Programs of all instructions, nested loops, contractions of every shape."""
     rng = random.Random(PARAMETERS["seed"])
@@ -83,7 +72,7 @@ async def programs(top) -> None:
             await bench.same_memories()
 
 
-@cocotb.test(timeout_time=10, timeout_unit="ms")
+@cocotb.test(timeout_time=100, timeout_unit="ms")
 async def refusals(top) -> None:
     """What the sequencer refuses stops both at the same word in the same cycle, with what came before finished."""
     bench = await prepared(top, random.Random(PARAMETERS["seed"]))

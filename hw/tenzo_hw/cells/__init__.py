@@ -13,7 +13,8 @@ from .block_ram import BlockRam
 from .copies import Copies
 from .large_ram import LargeRam
 from .multiplier import Multiplier
+from .multiply_accumulate import MultiplyAccumulate
 from .ram import Ram
 from .rom import Rom
 
-__all__ = ["Accumulator", "BlockRam", "Copies", "LargeRam", "Multiplier", "Ram", "Rom"]
+__all__ = ["Accumulator", "BlockRam", "Copies", "LargeRam", "Multiplier", "MultiplyAccumulate", "Ram", "Rom"]

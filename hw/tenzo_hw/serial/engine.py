@@ -18,15 +18,14 @@ from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-from ..cells.multiply_accumulate import MultiplyAccumulate
-from ..cells.small_ram import SmallRam
+from ..cells import MultiplyAccumulate, Ram
 from ..config import OUTER_LEVELS, REDUCTION_LEVELS, Config
 from ..isa import Contract
 from ..registers import ADDRESS_BITS
 
 #: Cycles of a tile besides those of its rows and results, and of a contraction besides its tiles.
 _TILE_CYCLES = 3
-_START_CYCLES = 8
+_START_CYCLES = 9
 #: Place of a level's words among those of their kind: the outer levels have the four from 4 on.
 _FIRST_LEVEL = 2
 
@@ -152,7 +151,7 @@ class SerialEngine(wiring.Component):
 
         def memory(name: str, width: int, write: Value, data: Value, at: Value, read: Value) -> Value:
             """A block RAM; the word at ``read`` a cycle before."""
-            m.submodules[name] = words = SmallRam(width=width, depth=16)
+            m.submodules[name] = words = Ram(width=width, depth=16)
             m.d.comb += [
                 words.write.eq(write),
                 words.write_address.eq(at),
@@ -191,8 +190,8 @@ class SerialEngine(wiring.Component):
         biasing, issue, step, issue_bias, reading, reading_bias = (
             Signal(name=name) for name in ("biasing", "issue", "step", "issue_bias", "reading", "reading_bias")
         )
-        init, quiet, finishing, last_col, begin = (
-            Signal(name=name) for name in ("init", "quiet", "finishing", "last_col", "begin")
+        init, quiet, finishing, closing, last_col, begin = (
+            Signal(name=name) for name in ("init", "quiet", "finishing", "closing", "last_col", "begin")
         )
         stepping = rows & ~biasing
 
@@ -264,7 +263,8 @@ class SerialEngine(wiring.Component):
             issue_bias.eq(biasing),
             reading.eq(issue),
             reading_bias.eq(issue_bias),
-            self.done.eq((self.done | (last_col & finishing)) & ~self.start),
+            closing.eq(last_col & finishing),
+            self.done.eq((self.done | closing) & ~self.start),
         ]
         with m.If(end):
             m.d.sync += [quiet.eq(begin), finishing.eq(going & ~begin), output_level.eq(level)]
@@ -315,18 +315,21 @@ class SerialEngine(wiring.Component):
         )
         address = self.activation_address
         row = Signal(ADDRESS_BITS)
+        # A result is there a cycle after its column drained.
+        drained, place_of_result = Signal(), Signal(ADDRESS_BITS)
+        m.d.sync += [drained.eq(draining & ~quiet), place_of_result.eq(output)]
         m.d.comb += [
-            address.eq(Mux(draining, output, activation)),
+            address.eq(Mux(drained, place_of_result, activation)),
             row.eq(Mux(issue_bias, bias, weight)),
             self.weight_row.eq(row),
         ]
-        in_batch = control["from_batch"] & ~draining
+        in_batch = control["from_batch"] & ~drained
         outside = address[max(lane_bits, batch_bits) :].any()
         if lane_bits < batch_bits:
             outside |= address[lane_bits:batch_bits].any() & ~in_batch
         elif batch_bits < lane_bits:
             outside |= address[batch_bits:lane_bits].any() & in_batch
-        uses = (issue & ~issue_bias) | (draining & ~quiet & control["store"])
+        uses = (issue & ~issue_bias) | (drained & control["store"])
         fails = Signal()
         m.d.comb += fails.eq((uses & outside) | (issue & row[row_bits:].any()))
         m.d.sync += self.fault.eq((self.fault | fails) & ~self.start)
@@ -346,7 +349,7 @@ class SerialEngine(wiring.Component):
         self._results(m, following, control["shift"], relu)
         drains = Signal()
         m.d.comb += [
-            drains.eq(draining & ~quiet & ~self.fault & ~fails),
+            drains.eq(drained & ~self.fault & ~fails),
             self.store.eq(drains & control["store"]),
             self.capture.eq(drains & control["to_loss"]),
         ]
@@ -375,7 +378,7 @@ class SerialEngine(wiring.Component):
         return factor
 
     def _results(self, m: Module, accumulator: Value, shift: Signal, relu: Value) -> None:
-        """``result`` and ``outcome``: those of ``epilogue``, combinational.
+        """``result`` and ``outcome``: those of ``epilogue``, a cycle after the accumulator.
 
         The shift keeps the bit below the result, which rounds it, and drops upper bits as soon as no later step reads
         them: they only say whether the result saturates. 32 steps or more leave 0.
@@ -397,16 +400,16 @@ class SerialEngine(wiring.Component):
             following = Signal(kept, name=f"shifted{1 << place}")
             for bit in range(kept):
                 source = bit + (1 << place)
-                shifted = value[source] if source < len(value) else above
-                chosen = Mux(shifts, shifted, value[bit])
+                moved = value[source] if source < len(value) else above
+                chosen = Mux(shifts, moved, value[bit])
                 m.d.comb += following[bit].eq(chosen & small if place == 4 else chosen)
             value, above = following, sign
-        saturates, rounds = Signal(), Signal()
-        m.d.comb += [
-            saturates.eq(_any(over)),
-            # The largest number is not rounded up.
-            rounds.eq(value[0] & (sign | ~value[1:].all())),
-        ]
+        shifted, below, saturates = Signal(len(value)), Signal(), Signal()
+        m.d.sync += [shifted.eq(value), below.eq(sign), saturates.eq(_any(over))]
+        value, sign = shifted, below
+        rounds = Signal()
+        # The largest number is not rounded up.
+        m.d.comb += rounds.eq(value[0] & (sign | ~value[1:].all()))
         # Saturation in the adder's LUTs; the bit below the sum gives the carry.
         total = (Cat(rounds, value[1:], sign) + Cat(rounds, saturates.replicate(wide)))[1 : wide + 1]
         y = Signal(wide)

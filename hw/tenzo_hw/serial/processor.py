@@ -10,7 +10,10 @@ a choice costs no time of its own.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
@@ -109,6 +112,17 @@ class Processor(wiring.Component):
         with m.If(fetches):
             m.d.sync += phase.eq(_Phase.EXECUTE)
 
+        # What an operation is, known from its second cycle on.
+        def is_op(*ops: Op) -> Signal:
+            decoded = Signal(name="is_" + "_".join(one.name.lower() for one in ops[:2]))
+            m.d.sync += decoded.eq(op.matches(*ops))
+            return decoded
+
+        is_shift = is_op(Op.SHIFT, Op.SHIFT_SIGNED, Op.SHIFT_CARRY)
+        is_skip, is_wait, is_count, is_loop, is_call, is_return, is_dispatch = (
+            is_op(one) for one in (Op.SKIP, Op.WAIT, Op.COUNT, Op.LOOP, Op.CALL, Op.RETURN, Op.DISPATCH)
+        )
+
         # Sums, logic, products and what is read.
         accumulator, carry, zero, negative, overflow = (
             self.accumulator,
@@ -117,14 +131,11 @@ class Processor(wiring.Component):
         subtracts, carry_in = Signal(), Signal()
         added, total = Signal(WORD_BITS), Signal(WORD_BITS + 2)
         result = Signal(WORD_BITS)
-        uses_carry = op.matches(Op.ADD_CARRY, Op.SUB_CARRY)
-        is_sum = op.matches(Op.ADD, Op.SUB, Op.ADD_CARRY, Op.SUB_CARRY, Op.ADD_SIGNED)
-        is_shift = op.matches(Op.SHIFT, Op.SHIFT_SIGNED, Op.SHIFT_CARRY)
-        sets_flags = is_sum | op.matches(Op.AND, Op.OR, Op.XOR, Op.MULTIPLY)
-        moves = op.matches(Op.LOAD, Op.READ, Op.READ_NEXT, Op.INPUT, Op.INPUT_NEXT)
+        is_sum = is_op(Op.ADD, Op.SUB, Op.ADD_CARRY, Op.SUB_CARRY, Op.ADD_SIGNED)
+        is_signed = is_op(Op.ADD_SIGNED)
         m.d.comb += [
-            subtracts.eq(op.matches(Op.SUB, Op.SUB_CARRY) | ((op == Op.ADD_SIGNED) & self.sign)),
-            carry_in.eq(Mux(uses_carry, carry, subtracts)),
+            subtracts.eq(is_op(Op.SUB, Op.SUB_CARRY) | (is_signed & self.sign)),
+            carry_in.eq(Mux(is_op(Op.ADD_CARRY, Op.SUB_CARRY), carry, subtracts)),
             added.eq(other ^ subtracts.replicate(WORD_BITS)),
             # The carry goes in through a bit below the lowest.
             total.eq(Cat(carry_in, accumulator) + Cat(carry_in, added)),
@@ -132,33 +143,34 @@ class Processor(wiring.Component):
         # The shifter: long steps, then steps of a bit.
         left = Signal(SHIFT_BITS)
         is_long = left >= LONG_SHIFT
-        fill = Mux(op == Op.SHIFT_CARRY, carry, accumulator[-1] & (op == Op.SHIFT_SIGNED))
-        with m.Switch(op):
-            with m.Case(Op.LOAD):
-                m.d.comb += result.eq(other)
-            with m.Case(Op.AND):
-                m.d.comb += result.eq(accumulator & other)
-            with m.Case(Op.OR):
-                m.d.comb += result.eq(accumulator | other)
-            with m.Case(Op.XOR):
-                m.d.comb += result.eq(accumulator ^ other)
-            with m.Case(Op.MULTIPLY):
-                m.d.comb += result.eq(accumulator[: WORD_BITS // 2] * other[: WORD_BITS // 2])
-            with m.Case(Op.READ, Op.READ_NEXT):
-                m.d.comb += result.eq(self.main_data)
-            with m.Case(Op.INPUT, Op.INPUT_NEXT):
-                m.d.comb += result.eq(self.input_data)
-            with m.Case(Op.SHIFT, Op.SHIFT_SIGNED, Op.SHIFT_CARRY):
-                with m.If(left == 0):
-                    m.d.comb += result.eq(accumulator)
-                with m.Elif(is_long):
-                    m.d.comb += result.eq(Cat(accumulator[LONG_SHIFT:], fill.replicate(LONG_SHIFT)))
-                with m.Else():
-                    m.d.comb += result.eq(Cat(accumulator[1:], fill))
-            with m.Default():
-                m.d.comb += result.eq(total[1:])
+        is_carried = is_op(Op.SHIFT_CARRY)
+        fill = Mux(is_carried, carry, accumulator[-1] & is_op(Op.SHIFT_SIGNED))
+        shifted = Mux(
+            is_long,
+            Cat(accumulator[LONG_SHIFT:], fill.replicate(LONG_SHIFT)),
+            Cat(accumulator[1:], fill),
+        )
+        half = WORD_BITS // 2
+        sources = (
+            (is_sum, total[1:]),
+            (is_shift, Mux(left == 0, accumulator, shifted)),
+            (is_op(Op.LOAD), other),
+            (is_op(Op.AND), accumulator & other),
+            (is_op(Op.OR), accumulator | other),
+            (is_op(Op.XOR), accumulator ^ other),
+            (is_op(Op.MULTIPLY), accumulator[:half] * other[:half]),
+            (is_op(Op.READ, Op.READ_NEXT), self.main_data),
+            (is_op(Op.INPUT, Op.INPUT_NEXT), self.input_data),
+        )
+        sets_flags = is_op(*(one for one in Op if Op.AND <= one <= Op.MULTIPLY))
+        changes = is_op(
+            *(one for one in Op if Op.LOAD <= one <= Op.MULTIPLY or Op.READ <= one <= Op.READ_NEXT),
+            Op.INPUT,
+            Op.INPUT_NEXT,
+        )
         shifts = (phase == _Phase.SHIFT) & ~annulled
-        with m.If((acts & (sets_flags | moves)) | shifts):
+        m.d.comb += result.eq(reduce(or_, (Mux(chosen, value, 0) for chosen, value in sources)))
+        with m.If((acts & changes) | shifts):
             m.d.sync += accumulator.eq(result)
         # Looked at once the accumulator is there, so that its flip-flops are those of the LUTs before them.
         is_new = Signal()
@@ -171,7 +183,7 @@ class Processor(wiring.Component):
                 carry.eq(total[-1]),
                 overflow.eq((accumulator[-1] ^ total[-2]) & (added[-1] ^ total[-2])),
             ]
-        with m.Elif(acts & is_shift & (op != Op.SHIFT_CARRY)):
+        with m.Elif(acts & is_shift & ~is_carried):
             m.d.sync += carry.eq(0)
         with m.Elif(shifts & (left != 0)):
             m.d.sync += carry.eq(Mux(is_long, accumulator[LONG_SHIFT - 1], accumulator[0]))
@@ -183,65 +195,60 @@ class Processor(wiring.Component):
         # Pointer, counter, scratch words and ports.
         counter = Signal(POINTER_BITS)
         counted = Signal(POINTER_BITS)
-        steps = op.matches(Op.READ_NEXT, Op.WRITE_NEXT, Op.INPUT_NEXT)
-        next_place = Mux(op == Op.POINT_NEXT, other[:POINTER_BITS], self.pointer) + 1
+        takes_next = is_op(Op.POINT_NEXT)
+        next_place = Signal(POINTER_BITS)
         m.d.comb += [
             counted.eq(counter - 1),
+            next_place.eq(Mux(takes_next, other[:POINTER_BITS], self.pointer) + 1),
             scratch.write_address.eq(operand),
-            scratch.write_data.eq(Mux(op == Op.POINT_NEXT, next_place[:POINTER_BITS], accumulator)),
-            scratch.write.eq(acts & op.matches(Op.STORE, Op.POINT_NEXT)),
-            self.main_write.eq(acts & op.matches(Op.WRITE, Op.WRITE_NEXT)),
-            self.output.eq(acts & (op == Op.OUTPUT)),
-            self.sign_used.eq(acts & (op == Op.ADD_SIGNED)),
+            scratch.write_data.eq(Mux(takes_next, next_place, accumulator)),
+            scratch.write.eq(acts & is_op(Op.STORE, Op.POINT_NEXT)),
+            self.main_write.eq(acts & is_op(Op.WRITE, Op.WRITE_NEXT)),
+            self.output.eq(acts & is_op(Op.OUTPUT)),
+            self.sign_used.eq(acts & is_signed),
         ]
-        with m.If(acts):
-            with m.If(op.matches(Op.POINT, Op.POINT_NEXT)):
-                m.d.sync += self.pointer.eq(other)
-            with m.Elif(op == Op.POINT_TO):
-                m.d.sync += self.pointer.eq(accumulator)
-            with m.Elif(steps):
-                m.d.sync += self.pointer.eq(next_place)
-            with m.If(op == Op.COUNT):
-                m.d.sync += counter.eq(other)
-            with m.Elif(op == Op.LOOP):
-                m.d.sync += counter.eq(counted)
-            with m.If(op == Op.CALL):
-                m.d.sync += link.eq(pc)
+        points, points_to = is_op(Op.POINT, Op.POINT_NEXT), is_op(Op.POINT_TO)
+        steps = is_op(Op.READ_NEXT, Op.WRITE_NEXT, Op.INPUT_NEXT)
+        with m.If(acts & points):
+            m.d.sync += self.pointer.eq(other)
+        with m.Elif(acts & points_to):
+            m.d.sync += self.pointer.eq(accumulator)
+        with m.Elif(acts & steps):
+            m.d.sync += self.pointer.eq(next_place)
+        with m.If(acts & is_count):
+            m.d.sync += counter.eq(other)
+        with m.Elif(acts & is_loop):
+            m.d.sync += counter.eq(counted)
+        with m.If(acts & is_call):
+            m.d.sync += link.eq(pc)
 
-        # Where to go next.
-        holds = Signal()
-        with m.Switch(operand[: (len(Condition) - 1).bit_length()]):
-            for condition, value in (
-                (Condition.ZERO, zero),
-                (Condition.NOT_ZERO, ~zero),
-                (Condition.NEGATIVE, negative),
-                (Condition.NOT_NEGATIVE, ~negative),
-                (Condition.CARRY, carry),
-                (Condition.NO_CARRY, ~carry),
-                (Condition.NOT_ABOVE, ~(overflow & negative)),
-                (Condition.NOT_BELOW, ~overflow | negative),
-            ):
-                with m.Case(condition):
-                    m.d.comb += holds.eq(value)
-        happened = Signal()
-        with m.Switch(operand[: (len(Event) - 1).bit_length()]):
-            for event in Event:
-                with m.Case(event):
-                    m.d.comb += happened.eq(self.events[event])
+        # Where to go next. A condition is looked up by its number.
+        conditions = {
+            Condition.ZERO: zero,
+            Condition.NOT_ZERO: ~zero,
+            Condition.NEGATIVE: negative,
+            Condition.NOT_NEGATIVE: ~negative,
+            Condition.CARRY: carry,
+            Condition.NO_CARRY: ~carry,
+            Condition.NOT_ABOVE: ~(overflow & negative),
+            Condition.NOT_BELOW: ~overflow | negative,
+        }
+        holds = Array(conditions[condition] for condition in Condition)[operand[: (len(Condition) - 1).bit_length()]]
+        happened = Array(self.events)[operand[: (len(Event) - 1).bit_length()]]
         m.d.comb += [
-            self.stalled.eq(acts & (op == Op.WAIT) & ~happened),
+            self.stalled.eq(acts & is_wait & ~happened),
             done.eq((executes & ~is_shift & ~self.stalled) | ((phase == _Phase.SHIFT) & (left == 0))),
             following.eq(pc),
         ]
         with m.If(done):
-            m.d.sync += annulled.eq(acts & (op == Op.SKIP) & holds)
+            m.d.sync += annulled.eq(acts & is_skip & holds)
+        jumps = is_op(Op.JUMP, Op.CALL)
         with m.If(phase == _Phase.START):
             m.d.comb += following.eq(0)
-        with m.Elif(acts):
-            with m.If(op.matches(Op.JUMP, Op.CALL) | ((op == Op.LOOP) & counted.any())):
-                m.d.comb += following.eq(operand)
-            with m.Elif(op == Op.RETURN):
-                m.d.comb += following.eq(link)
-            with m.Elif(op == Op.DISPATCH):
-                m.d.comb += following.eq(accumulator)
+        with m.Elif(acts & (jumps | (is_loop & counted.any()))):
+            m.d.comb += following.eq(operand)
+        with m.Elif(acts & is_return):
+            m.d.comb += following.eq(link)
+        with m.Elif(acts & is_dispatch):
+            m.d.comb += following.eq(accumulator)
         return m

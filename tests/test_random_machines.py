@@ -7,6 +7,7 @@ few; `test_end_to_end.py` is the one to read first.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -41,12 +42,27 @@ def random_machine(rng: random.Random) -> Config:
     )
 
 
-def random_network(rng: random.Random) -> Network:
+def random_serial_machine(rng: random.Random) -> Config:
+    """A small serial machine."""
+    return preset("icebreaker").replace(
+        columns=rng.choice([2, 4]),
+        sweep_turns=1,
+        input_word=rng.randint(6, 10),
+        output_word=rng.randint(10, 13),
+        lane_depth=512,
+        batch_depth=rng.choice([256, 512]),
+        history=rng.choice([4, 64]),
+        packet=rng.choice([64, 128, 256]),
+    )
+
+
+def random_network(rng: random.Random, config: Config) -> Network:
     """Two or three small layers with random folds, ranks, functions and loss."""
+    functions = [ReLU(), Tanh(), Sigmoid()] if config.tables else [ReLU()]
     folds = [tuple(rng.randint(1, 4) for _ in range(2)) for _ in range(rng.randint(2, 3))]
     layers: list = []
     for inputs, outputs in pairwise(folds):
-        layers += [TT(inputs, outputs, rank=1, bias=rng.random() < 0.7), rng.choice([ReLU(), Tanh(), Sigmoid()])]
+        layers += [TT(inputs, outputs, rank=1, bias=rng.random() < 0.7), rng.choice(functions)]
     loss = rng.choice(["cross_entropy", "squared_error"])
     layers.append(Dense(int(np.prod(folds[-1])), rng.randint(2, 5)))
     return Network(layers, loss)
@@ -68,10 +84,14 @@ def state(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_gateware_is_model(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("machine", "seed"), [*[(random_machine, seed) for seed in (1, 2, 3)], (random_serial_machine, 4)]
+)
+def test_gateware_is_model(machine: Callable[[random.Random], Config], seed: int) -> None:
+    print(f"seed {seed}")
     rng = random.Random(seed)
-    config, network = random_machine(rng), random_network(rng)
+    config = machine(rng)
+    network = random_network(rng, config)
     batch = config.lanes * rng.randint(1, 3)
     two_sided = rng.random() < 0.5
     settings = Settings(queries=rng.randint(1, 5), two_sided=two_sided, rate=0.02, momentum=rng.randint(0, 4))

@@ -152,7 +152,9 @@ class Config:
             ("target_depth", 1 << 13),
         ):
             require(getattr(self, name) <= most, name, f"at most {most} {serial}")
-        require(self.weight_rows * self.columns <= 1 << 12, "weight_rows", f"at most {(1 << 12) // self.columns} {serial}")
+        require(
+            self.weight_rows * self.columns <= 1 << 12, "weight_rows", f"at most {(1 << 12) // self.columns} {serial}"
+        )
 
     @property
     def is_serial(self) -> bool:

@@ -22,7 +22,7 @@ _PACKAGES = ("tenzo", "numpy", "numba", "scikit-learn", "torch", "amaranth", "ve
 #: Seeds of ``digits`` and ``small``: weights, perturbations, order and split of the samples.
 SEEDS = (0, 1, 2)
 #: Machines of the boards with few multipliers; each has a recipe of its own for the digits.
-SMALL = ("ulx3s_12f", "tang_primer_20k", "least")
+SMALL = ("ulx3s_12f", "tang_primer_20k", "least", "icebreaker")
 #: Faults that ``soak`` injects at least, by the way to the machine: on a stream of bytes, which is fast, and on the
 #: bits of a serial line behind a port of this computer. And the seed of the first training.
 SOAK = {"bytes": 10_000, "bits": 500}

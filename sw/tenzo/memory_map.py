@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tenzo_hw.config import Config
+from tenzo_hw.serial.assembly import WORD_BITS
+from tenzo_hw.serial.memory_map import HALF_BITS, MainMap, half_words
 
 #: Bits of a step's entry in the history beside its loss: the number of correct samples.
 _CORRECT_WORD = 16
@@ -27,6 +29,8 @@ class Memory(NamedTuple):
 
 def memory_map(config: Config) -> list[Memory]:
     """All memories that programs, data and the link use; not the constants and queues inside of blocks."""
+    if config.is_serial:
+        return _serial(config)
     weights = config.sweep_depth * config.sweep_pipes
     entries = config.lanes * config.tables << config.table_bits
     return [
@@ -43,6 +47,22 @@ def memory_map(config: Config) -> list[Memory]:
         Memory("loss slots", config.losses, config.loss_word),
         Memory("coefficients", config.losses, config.momentum_word),
         Memory("history", config.history, config.loss_word + _CORRECT_WORD),
+        Memory("packets, 2 slots", 2 * config.packet, 8),
+    ]
+
+
+def _serial(config: Config) -> list[Memory]:
+    """The memories of a serial machine; its processor's main memory holds most."""
+    # In the memory of a batch half, inputs and targets have words of the same width, in parts of the same size.
+    return [
+        Memory(
+            "main: program, masters, momenta, lane, losses, coefficients, history",
+            MainMap.of(config).depth,
+            WORD_BITS,
+        ),
+        Memory("batch and targets, 2 halves", 2 * half_words(config), HALF_BITS),
+        Memory("effective", config.effective_rows * config.columns, config.word),
+        Memory("outputs", config.outputs, config.output_word),
         Memory("packets, 2 slots", 2 * config.packet, 8),
     ]
 

@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
-"""The vendor cells: generic twins against what they stand for, and how many cells an ECP5 spends on them.
+"""The vendor cells: generic twins against what they stand for, and how many cells an ECP5 or iCE40 spends on them.
 
-That the ECP5's cells do the same is shown on the netlist (tests/netlist).
+That the cells do the same is shown on the netlist (tests/netlist).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-from tenzo_hw.cells import Accumulator, BlockRam, Copies, Multiplier, Rom
+from tenzo_hw.cells import Accumulator, BlockRam, Copies, LargeRam, Multiplier, MultiplyAccumulate, Ram, Rom
 
 CYCLES = 300
 
@@ -23,8 +23,14 @@ class Ecp5:
     family = "ecp5"
 
 
-def cells(component: wiring.Component, kind: str) -> int:
-    return rtlil.convert(component, platform=Ecp5(), emit_src=False).count(f"cell \\{kind} ")
+class Ice40:
+    """The same for the other family."""
+
+    family = "iCE40"
+
+
+def cells(component: wiring.Component, kind: str, platform: object = Ecp5()) -> int:
+    return rtlil.convert(component, platform=platform, emit_src=False).count(f"cell \\{kind} ")
 
 
 def simulate(component: wiring.Component, bench) -> None:
@@ -175,6 +181,104 @@ def test_copies_twin() -> None:
             await ctx.tick()
 
     simulate(copies, bench)
+
+
+@pytest.mark.parametrize(("width", "depth", "given"), [(16, 256, 100), (32, 8, 8), (5, 2, 0), (10, 512, 3)])
+def test_ram_twin(width: int, depth: int, given: int) -> None:
+    seed = width * depth
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    words = [rng.getrandbits(width) for _ in range(given)]
+    ram = Ram(width=width, depth=depth, init=words)
+    words += [0] * (depth - given)
+
+    async def bench(ctx) -> None:
+        expected = None
+        for _ in range(CYCLES):
+            address, reads, writes, data = (
+                rng.randrange(depth),
+                rng.random() < 0.7,
+                rng.random() < 0.5,
+                rng.getrandbits(width),
+            )
+            written = rng.choice([place for place in range(depth) if place != address])
+            ctx.set(ram.read_address, address)
+            ctx.set(ram.read, reads)
+            ctx.set(ram.write, writes)
+            ctx.set(ram.write_address, written)
+            ctx.set(ram.write_data, data)
+            assert expected is None or ctx.get(ram.read_data) == expected
+            expected = words[address] if reads else expected
+            if writes:
+                words[written] = data
+            await ctx.tick()
+
+    simulate(ram, bench)
+
+
+def test_large_ram_twin() -> None:
+    seed = 4
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    ram = LargeRam(width=20, depth=16)
+
+    async def bench(ctx) -> None:
+        words = [0] * 16
+        expected = None
+        for _ in range(CYCLES):
+            address, writes, data = rng.randrange(16), rng.random() < 0.5, rng.getrandbits(20)
+            ctx.set(ram.address, address)
+            ctx.set(ram.write, writes)
+            ctx.set(ram.write_data, data)
+            assert expected is None or ctx.get(ram.read_data) == expected
+            expected = None if writes else words[address]
+            if writes:
+                words[address] = data
+            await ctx.tick()
+
+    simulate(ram, bench)
+
+
+def test_multiply_accumulate_twin() -> None:
+    seed = 5
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    link = MultiplyAccumulate(a_bits=10, b_bits=9)
+    half = 1 << 31
+
+    async def bench(ctx) -> None:
+        total = 0
+        for _ in range(CYCLES):
+            adds, given = rng.random() < 0.8, rng.randrange(-half, half)
+            a, b = rng.randrange(-512, 512), rng.randrange(-256, 256)
+            for port, value in ((link.adds, adds), (link.i, given), (link.a, a), (link.b, b)):
+                ctx.set(port, value)
+            assert ctx.get(link.o) == total
+            total = (total + a * b + half) % (2 * half) - half if adds else given
+            await ctx.tick()
+
+    simulate(link, bench)
+
+
+def test_ice40_memories() -> None:
+    platform = Ice40()
+    assert cells(Ram(width=32, depth=256), "SB_RAM40_4K", platform) == 2
+    assert cells(Ram(width=32, depth=257), "SB_RAM40_4K", platform) == 0
+    assert cells(LargeRam(width=32, depth=1 << 14), "SB_SPRAM256KA", platform) == 2
+    assert cells(LargeRam(width=16, depth=1 << 15), "SB_SPRAM256KA", platform) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ram(width=0, depth=4), "width=0, depth=4 with 0 words in it is not possible"),
+        (lambda: Ram(width=4, depth=2, init=[1, 2, 3]), "width=4, depth=2 with 3 words in it is not possible"),
+        (lambda: LargeRam(width=4, depth=12), "width=4, depth=12 is not possible"),
+    ],
+)
+def test_impossible_memories_are_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_ecp5_copies_and_accumulators() -> None:

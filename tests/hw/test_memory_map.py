@@ -43,3 +43,21 @@ def test_map_is_what_the_gateware_has(config: Config) -> None:
             bits[name] += int(width) * int(size)
     assert bits.keys() == NAMES.keys() | INSIDE
     assert {NAMES[name]: bits[name] for name in NAMES} == {memory.name: memory.bits for memory in memory_map(config)}
+
+
+def test_map_of_a_serial_machine() -> None:
+    config = preset("icebreaker")
+    bits: Counter[str] = Counter()
+    text = rtlil.convert(Machine(config))
+    for module, content in re.findall(r"^module \\(\S+)$(.*?)^end$", text, re.MULTILINE | re.DOTALL):
+        for width, size, name in re.findall(r"memory width (\d+) size (\d+) \\(\w+)", content):
+            block = module.split(".")[-1] if name == "words" else name
+            bits[re.sub(r"\d+$", "", block)] += int(width) * int(size)
+    names = {
+        "main": "main: program, masters, momenta, lane, losses, coefficients, history",
+        "half": "batch and targets, 2 halves",
+        "weights": "effective",
+        "outcomes": "outputs",
+        "payloads": "packets, 2 slots",
+    }
+    assert {names[name]: bits[name] for name in names} == {memory.name: memory.bits for memory in memory_map(config)}

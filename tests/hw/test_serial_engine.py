@@ -20,7 +20,8 @@ from tenzo_hw.engine import model
 from tenzo_hw.isa import Activation, Base, Contract, Level, Operand
 from tenzo_hw.nest import outputs
 from tenzo_hw.numbers import saturate
-from tenzo_hw.serial.engine import Field, SerialEngine, engine_cycles, field_writes
+from tenzo_hw.serial.engine import SerialEngine
+from tenzo_hw.serial.fields import Field, engine_cycles, field_writes
 
 LEVEL = Level()
 PLAIN = {"base": Base.NONE, "activation": Activation.NONE, "store": True, "to_loss": True}

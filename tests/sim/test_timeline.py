@@ -2,10 +2,12 @@
 
 import dataclasses
 import random
+from itertools import pairwise
 
 import pytest
 from tenzo_hw.check import check
 from tenzo_hw.config import preset
+from tenzo_hw.hazards import hazards
 from tenzo_hw.isa import (
     Base,
     Batch,
@@ -330,8 +332,25 @@ def steady_program():
     ]
 
 
-def test_a_million_turns_cost_no_more_than_a_few():
-    few, more, many = (timeline(steady_program(), CONFIG, repeat=repeat) for repeat in (10, 11, 1_000_000))
+@pytest.mark.parametrize("seed", range(20))
+def test_a_serial_machine_does_one_thing_after_the_other(seed):
+    config = preset("icebreaker")
+    rng = random.Random(seed)
+    program = random_program(rng, config)
+    repeat = rng.randrange(1, 40)
+    found = timeline(program, config, repeat=repeat)
+    issues = trace(program, config, repeat=repeat)
+    assert all(before.end <= after.cycle for before, after in pairwise(issues))
+    assert found.cycles == issues[-1].end
+    assert not hazards(program, config, repeat=repeat)
+    for index, use in enumerate(found.uses):
+        mine = [issue for issue in issues if issue.index == index]
+        assert (use.count, use.busy) == (len(mine), sum(issue.end - issue.start for issue in mine))
+
+
+@pytest.mark.parametrize("config", [CONFIG, preset("icebreaker")], ids=["tiny", "icebreaker"])
+def test_a_million_turns_cost_no_more_than_a_few(config):
+    few, more, many = (timeline(steady_program(), config, repeat=repeat) for repeat in (10, 11, 1_000_000))
     assert many.cycles == few.cycles + (more.cycles - few.cycles) * (1_000_000 - 10)
     assert many.uses[4].count == 3_000_000
 

@@ -42,7 +42,7 @@ class Op(IntEnum):
     LOAD = 7
     """a = s."""
     AND = 8
-    """a = a & s; sets zero and negative, as all that follow up to RRC do."""
+    """a = a & s; sets zero and negative, as do all that follow up to SHIFT_CARRY."""
     OR = 9
     """a = a | s."""
     XOR = 10
@@ -211,100 +211,132 @@ class Assembly:
                 raise ValueError(f"the firmware has {count} {what}; {most} are there")
         return Firmware(tuple(words), tuple(scratch), dict(self._labels), dict(self._names))
 
-    # One method for each operation; ``word``: a name or a constant.
+    # One method for each operation. ``word``: a name or a constant; a: the accumulator, s: that word, p: the pointer.
 
     def jump(self, label: str) -> None:
+        """Go to the operand."""
         self.emit(Op.JUMP, label)
 
     def call(self, label: str) -> None:
+        """Go to the operand; RETURN comes back behind the CALL. Calls are not nested."""
         self.emit(Op.CALL, label)
 
     def back(self) -> None:
+        """Go behind the last CALL."""
         self.emit(Op.RETURN)
 
     def dispatch(self) -> None:
+        """Go to a."""
         self.emit(Op.DISPATCH)
 
     def skip(self, condition: Condition) -> None:
+        """If the operand's condition holds, the next instruction takes its time but does nothing."""
         self.emit(Op.SKIP, int(condition))
 
     def loop(self, label: str) -> None:
+        """Count one down; unless the counter is 0 then, go to the operand."""
         self.emit(Op.LOOP, label)
 
     def wait(self, event: Event) -> None:
+        """Wait until the operand's event holds."""
         self.emit(Op.WAIT, int(event))
 
     def load(self, word: str | int) -> None:
+        """a = s."""
         self.emit(Op.LOAD, self._place(word))
 
     def and_(self, word: str | int) -> None:
+        """a = a & s; sets zero and negative, as do all that follow up to SHIFT_CARRY."""
         self.emit(Op.AND, self._place(word))
 
     def or_(self, word: str | int) -> None:
+        """a = a | s."""
         self.emit(Op.OR, self._place(word))
 
     def xor(self, word: str | int) -> None:
+        """a = a ^ s."""
         self.emit(Op.XOR, self._place(word))
 
     def add(self, word: str | int) -> None:
+        """a = a + s; sets carry and overflow, too, as do the four that follow."""
         self.emit(Op.ADD, self._place(word))
 
     def sub(self, word: str | int) -> None:
+        """a = a - s; carry: no borrow."""
         self.emit(Op.SUB, self._place(word))
 
     def add_carry(self, word: str | int) -> None:
+        """a = a + s + carry."""
         self.emit(Op.ADD_CARRY, self._place(word))
 
     def sub_carry(self, word: str | int) -> None:
+        """a = a - s - 1 + carry."""
         self.emit(Op.SUB_CARRY, self._place(word))
 
     def add_signed(self, word: str | int) -> None:
+        """a = a + s, or a - s where the perturbation generator's sign is -1; goes to the next sign."""
         self.emit(Op.ADD_SIGNED, self._place(word))
 
     def multiply(self, word: str | int) -> None:
+        """a = product of the low halves of a and s, unsigned."""
         self.emit(Op.MULTIPLY, self._place(word))
 
     def shift_signed(self, word: str | int) -> None:
+        """a = a >> s, 0 to 63; carry: the last bit shifted out, 0 if there is none."""
         self.emit(Op.SHIFT_SIGNED, self._place(word))
 
     def shift(self, word: str | int) -> None:
+        """The same, filled with zeros."""
         self.emit(Op.SHIFT, self._place(word))
 
     def shift_carry(self) -> None:
+        """a = a >> 1 with the carry as its top bit, if s is 1."""
         self.emit(Op.SHIFT_CARRY, self._place(1))
 
     def store(self, word: str) -> None:
+        """s = a."""
         self.emit(Op.STORE, self._place(word))
 
     def count(self, word: str | int) -> None:
+        """Counter = s, 1 to 65536."""
         self.emit(Op.COUNT, self._place(word))
 
     def point(self, word: str | int) -> None:
+        """p = s."""
         self.emit(Op.POINT, self._place(word))
 
     def point_next(self, word: str) -> None:
+        """p = s, then s = s + 1 modulo 2^16."""
         self.emit(Op.POINT_NEXT, self._place(word))
 
     def point_to(self) -> None:
+        """p = a."""
         self.emit(Op.POINT_TO)
 
     def read(self) -> None:
+        """a = main memory at p."""
         self.emit(Op.READ)
 
     def read_next(self) -> None:
+        """The same, then p = p + 1."""
         self.emit(Op.READ_NEXT)
 
     def write(self) -> None:
+        """Main memory at p = a."""
         self.emit(Op.WRITE)
 
     def write_next(self) -> None:
+        """The same, then p = p + 1."""
         self.emit(Op.WRITE_NEXT)
 
     def input(self, port: int) -> None:
+        """a = what the operand's port says; those of memories are read at p."""
         self.emit(Op.INPUT, int(port))
 
     def input_next(self, port: int) -> None:
+        """The same, then p = p + 1."""
         self.emit(Op.INPUT_NEXT, int(port))
 
     def output(self, port: int) -> None:
+        """The operand's port takes a."""
         self.emit(Op.OUTPUT, int(port))

@@ -10,8 +10,7 @@ right and rounded half up, if it is shifted by a bit or more.
 
 from __future__ import annotations
 
-from ..coefficient import PRODUCT_SHIFT
-from ..config import COEFFICIENT_FRACTION, Config
+from ..config import COEFFICIENT_FRACTION, PRODUCT_SHIFT, Config
 from ..isa import Coefficient
 from ..protocol import Register
 from .assembly import WORD_BITS, Assembly, Condition, Port

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import OUTER_LEVELS, REDUCTION_LEVELS, Config
 from ..isa import Activation, Base, Contract, Operand
 from .assembly import FIELDS, Assembly, Condition, Event, Port
-from .engine import Field
+from .fields import Field
 from .memory_map import MainMap
 from .sequencer_firmware import ENGINE_BAD, ENGINE_FAULT, Words, field, flag
 

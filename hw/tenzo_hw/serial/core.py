@@ -16,12 +16,9 @@ from . import tables
 from .assembly import FIELDS, WORD_BITS, Event, Port
 from .engine import SerialEngine
 from .firmware import firmware
-from .memory_map import MainMap, target_base
+from .memory_map import HALF_BITS, MainMap, half_words, target_base
 from .processor import Processor
 from .sequencer_firmware import FAULT_BIT
-
-#: Bits of a word in the memory of a batch half.
-_HALF_BITS = 16
 
 
 class SerialCore(wiring.Component):
@@ -157,7 +154,7 @@ class SerialCore(wiring.Component):
         targets = target_base(config)
         writes_target = host.space == Space.TARGET
         writes = host.write & (writes_target | (host.space == Space.BATCH))
-        given = Signal(_HALF_BITS)
+        given = Signal(HALF_BITS)
         read_address = Mux(engine.done, self._processor.pointer, engine.activation_address)
         m.d.comb += given.eq(
             Mux(
@@ -168,7 +165,7 @@ class SerialCore(wiring.Component):
         )
         read = []
         for number in range(HALVES):
-            m.submodules[f"half{number}"] = half = LargeRam(width=_HALF_BITS, depth=2 * targets)
+            m.submodules[f"half{number}"] = half = LargeRam(width=HALF_BITS, depth=half_words(config))
             fills = writes & (self._halves.filling == number)
             m.d.comb += [
                 half.write.eq(fills),
@@ -176,7 +173,7 @@ class SerialCore(wiring.Component):
                 half.address.eq(Mux(fills, Mux(writes_target, targets | host.address, host.address), read_address)),
             ]
             read.append(half.read_data)
-        current = Signal(_HALF_BITS)
+        current = Signal(HALF_BITS)
         m.d.comb += [current.eq(Array(read)[self._halves.current]), engine.batch_data.eq(current)]
         return current.as_signed()
 

@@ -12,6 +12,8 @@ LOOP_WORDS = 2
 #: Words of a step in the history, and of a loss slot, as the host sees them.
 HISTORY_WORDS = 4
 SLOT_WORDS = 2
+#: Bits of a word in the memory of a batch half.
+HALF_BITS = 16
 
 
 def _power_of_two(words: int) -> int:
@@ -66,3 +68,8 @@ class MainMap:
 def target_base(config: Config) -> int:
     """First word of the targets in the memory of a batch half, behind the inputs."""
     return max(config.batch_depth, config.target_depth)
+
+
+def half_words(config: Config) -> int:
+    """Words of the memory of a batch half."""
+    return 2 * target_base(config)

@@ -14,7 +14,7 @@ from ..isa import Contract, End, Instruction, Loss, LossKind, Opcode, Sweep
 from ..protocol import Fault
 from ..timing_record import Timing
 from .assembly import Event, Port
-from .engine import engine_cycles
+from .fields import engine_cycles
 from .firmware import firmware
 from .interpreter import Interpreter
 from .memory_map import LOOP_WORDS, MainMap

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
 import textwrap
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,27 @@ from tenzo_hw import protocol, timing
 from tenzo_hw.boards import BOARDS, Board
 from tenzo_hw.boards.measured import excerpt
 from tenzo_hw.config import PRESETS, Config
-from tenzo_hw.isa import INSTRUCTIONS, Activation, LossKind, SweepKind, Wait
+from tenzo_hw.isa import (
+    INSTRUCTIONS,
+    Activation,
+    Add,
+    Batch,
+    Coefficient,
+    Contract,
+    End,
+    Halt,
+    Instruction,
+    Level,
+    Loop,
+    Loss,
+    LossKind,
+    Set,
+    Sweep,
+    SweepKind,
+    Wait,
+)
+from tenzo_hw.serial.fields import engine_cycles
+from tenzo_hw.timeline import timing_of
 
 HERE = Path(__file__).resolve().parent
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run `make docs`. -->\n\n"
@@ -112,6 +134,7 @@ def configurations() -> str:
     for field in dataclasses.fields(Config):
         values = " | ".join(f"{getattr(PRESETS[name], field.name):,}" for name in names)
         parts.append(f"| `{field.name}` | {documents[field.name]} | {values} |")
+    names = [name for name in names if not PRESETS[name].is_serial]
     parts += [
         "\n## Latencies\n",
         f"Cycles, as [machine.md](machine.md) uses them. Everywhere {', '.join(constants)} and {last}.\n",
@@ -124,7 +147,66 @@ def configurations() -> str:
     constant = timing.coefficient_cycles(PRESETS["tiny"], 0)
     slope = timing.coefficient_cycles(PRESETS["tiny"], 1) - constant
     parts.append(f"\n`coefficient_cycles(queries)` is {constant} + {slope} · queries.")
+    parts += [serial_cycles(name) for name, config in PRESETS.items() if config.is_serial]
     return "\n".join(parts) + "\n"
+
+
+def serial_cycles(name: str) -> str:
+    """What instructions take on a serial machine, those that grow with something as a line through two of them."""
+    config = PRESETS[name]
+
+    def cycles(instruction: Instruction) -> int:
+        return timing_of(instruction, config).spacing
+
+    def line(what: str, make: Callable[[int], Instruction], count: Callable[[Instruction], int] = cycles) -> str:
+        one, two = (count(make(number)) for number in (1, 2))
+        return f"{2 * one - two:,} + {two - one:,} · {what}"
+
+    def contract(rows: int) -> Instruction:
+        return Contract(
+            a_base=0,
+            w_base=0,
+            o_base=0,
+            levels=(Level(rows), *[Level()] * 5),
+            cols=1,
+            last_cols=1,
+            col_stride=1,
+            shift=0,
+        )
+
+    def loss(kind: LossKind, outputs: int) -> Loss:
+        return Loss(kind=kind, outputs=outputs, groups=1, fraction=7)
+
+    def sample(instruction: Instruction) -> int:
+        return timing_of(instruction, config).duration
+
+    update = functools.partial(Sweep, kind=SweepKind.UPDATE, row=0, first=True, decay=4)
+    found = {
+        "HALT": f"{cycles(Halt()):,}",
+        "LOOP": f"{cycles(Loop(count=1)):,}",
+        "END": f"{cycles(End()):,}",
+        "SET": f"{cycles(Set(register=1, value=0)):,}",
+        "ADD": f"{cycles(Add(register=1, value=0)):,}",
+        "BATCH": f"{cycles(Batch()):,}",
+        "CONTRACT, with the engine's": f"{cycles(contract(1)) - engine_cycles(contract(1)):,} + those of the engine",
+        "SWEEP, PERTURB": line("rows", lambda rows: Sweep(kind=SweepKind.PERTURB, row=0, count=rows, mu=1)),
+        "SWEEP, UPDATE with `decay` 4": line("rows", lambda rows: update(count=rows)),
+        "SWEEP, UPDATE with `last` as well": line("rows", lambda rows: update(count=rows, last=True)),
+        "LOSS": f"{cycles(loss(LossKind.CROSS_ENTROPY, 2)):,}",
+        "a sample's cross-entropy, 7 fraction bits": line(
+            "outputs", lambda outputs: loss(LossKind.CROSS_ENTROPY, outputs), sample
+        ),
+        "a sample's squared error": line("outputs", lambda outputs: loss(LossKind.SQUARED_ERROR, outputs), sample),
+        "COEFFICIENT, two-sided": line("queries", lambda queries: Coefficient(queries=queries)),
+    }
+    return "\n".join(
+        [
+            f"\n## Cycles of a serial machine: `{name}`\n",
+            "| instruction | cycles |",
+            "|---|---|",
+            *(f"| {what} | {value} |" for what, value in found.items()),
+        ]
+    )
 
 
 def protocol_numbers() -> str:

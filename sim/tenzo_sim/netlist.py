@@ -1,8 +1,8 @@
 """The synthesised machine in Verilog: the cells of a chip, in place of the design that they were made from.
 
 Synthesis is that of ``tenzo build``. What a cell does is said by the models that Yosys comes with; ``cells/`` has those
-that it lacks (block RAM and multiplier of the ECP5), look-up tables in a form that simulates faster, and memories of the
-iCE40 in which every word that is not defined is a wrong one.
+that it lacks (block RAM and multiplier of the ECP5), look-up tables in a form that simulates faster, and memories of
+the iCE40 in which every word that is not defined is a wrong one.
 """
 
 from __future__ import annotations

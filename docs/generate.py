@@ -162,7 +162,7 @@ def serial_cycles(name: str) -> str:
         one, two = (count(make(number)) for number in (1, 2))
         return f"{2 * one - two:,} + {two - one:,} · {what}"
 
-    def contract(rows: int) -> Instruction:
+    def contract(rows: int) -> Contract:
         return Contract(
             a_base=0,
             w_base=0,

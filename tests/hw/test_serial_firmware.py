@@ -36,7 +36,7 @@ def assembled(write: Callable[[Assembly, Callable[[int], None]], None]) -> Firmw
     a = Assembly()
     for label in ("advance", "range_fault"):
         a.label(label)
-        a.emit(0)
+        a.back()
 
     def words(count: int) -> None:
         a.load(count)

@@ -22,6 +22,23 @@ def test_refused_values_are_named(changes: dict[str, int], message: str) -> None
         TINY.replace(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lanes": 2}, r"lanes=2 is not possible: 1 with loss_pipes=0"),
+        ({"momentum_word": 24}, r"momentum_word=24 is not possible: 32 with loss_pipes=0"),
+        ({"columns": 8, "sweep_turns": 8}, r"columns=8 is not possible: 2 or 4 with loss_pipes=0"),
+        ({"word": 9}, r"word=9 is not possible: 10 bits with loss_pipes=0"),
+        ({"incremental": 1}, r"incremental=1 is not possible: 0 with loss_pipes=0"),
+        ({"output_word": 14}, r"output_word=14 is not possible: at most 13 bits with loss_pipes=0"),
+        ({"weight_rows": 2048, "effective_rows": 4096}, r"weight_rows=2048 is not possible: at most 1024 with"),
+    ],
+)
+def test_a_serial_machine_has_no_more_than_its_processor_can_do(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset("icebreaker").replace(**changes)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_answer_to_hello_is_the_configuration(name: str) -> None:
     config = preset(name)

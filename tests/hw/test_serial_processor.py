@@ -6,7 +6,7 @@ import random
 
 import pytest
 from amaranth.sim import Simulator
-from tenzo_hw.serial.assembly import WORD_BITS, Assembly, Condition, Event, Op
+from tenzo_hw.serial.assembly import SCRATCH_WORDS, WORD_BITS, Assembly, Condition, Event, Op
 from tenzo_hw.serial.interpreter import Interpreter
 from tenzo_hw.serial.processor import Processor
 
@@ -156,3 +156,18 @@ def test_processor_is_its_model(seed: int) -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert did == around.did
+
+
+def test_firmware_that_cannot_be_is_refused() -> None:
+    a = Assembly()
+    a.label("here")
+    with pytest.raises(ValueError, match="the label 'here' is there twice"):
+        a.label("here")
+    a.jump("there")
+    with pytest.raises(ValueError, match="there is no label 'there'"):
+        a.assembled()
+    a.label("there")
+    for value in range(SCRATCH_WORDS + 1):
+        a.load(value)
+    with pytest.raises(ValueError, match=f"the firmware has {SCRATCH_WORDS + 1} words; {SCRATCH_WORDS} are there"):
+        a.assembled()

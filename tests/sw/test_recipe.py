@@ -28,8 +28,9 @@ queries = 2
 def test_every_recipe_plans_and_says_itself_again(path: Path) -> None:
     recipe = Recipe.load(path)
     trainer = recipe.trainer()
-    # A step of small networks is bound by their losses, moved word by word.
-    assert trainer.step_utilisation > (0.4 if trainer.settings.coordinates else 0.5)
+    # A step of small networks is bound by their losses, moved word by word; a serial machine's is by its processor.
+    least = 0.15 if recipe.machine.is_serial else 0.4 if trainer.settings.coordinates else 0.5
+    assert trainer.step_utilisation > least
     assert Recipe.of(recipe.model_dump(mode="json"), "again") == recipe
 
 

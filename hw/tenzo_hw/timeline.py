@@ -280,7 +280,8 @@ class _Times:
         timing, schedule = self._timings[index], self._schedule
         if isinstance(schedule, SerialSchedule):
             cycle = schedule.issue(timing)
-            return Issue(index, cycle, 0, schedule.end - timing.duration, schedule.end)
+            work = 0 if timing.opcode is Opcode.LOSS else timing.duration
+            return Issue(index, cycle, 0, schedule.end - work, schedule.end)
         earliest = schedule.earliest(timing)
         cycle = schedule.issue(timing)
         waited = schedule.start - (earliest + START_LATENCY)

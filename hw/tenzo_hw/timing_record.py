@@ -13,7 +13,7 @@ class Timing:
 
     opcode: Opcode
     spacing: int
-    """Cycles from the previous issue, at least."""
+    """Cycles from the previous issue, at least; on a serial machine those until the next one."""
     waits: int
     """Units that must be done: the instruction's own wait bits and those of its opcode."""
     rows: int = 0
@@ -31,4 +31,6 @@ class Timing:
     adds: bool = False
     """CONTRACT: gives groups of differences to the loss."""
     duration: int = 0
-    """SWEEP, COEFFICIENT, GATHER: cycles from start to done. LOSS: cycles of reading a group."""
+    """SWEEP, COEFFICIENT, GATHER: cycles from start to done. LOSS: cycles of reading a group.
+
+    On a serial machine: cycles of the work; CONTRACT: the engine's, LOSS: those of each sample's loss to come."""

@@ -341,6 +341,7 @@ def test_a_serial_machine_does_one_thing_after_the_other(seed):
     found = timeline(program, config, repeat=repeat)
     issues = trace(program, config, repeat=repeat)
     assert all(before.end <= after.cycle for before, after in pairwise(issues))
+    assert all(issue.cycle <= issue.start <= issue.end for issue in issues)
     assert found.cycles == issues[-1].end
     assert not hazards(program, config, repeat=repeat)
     for index, use in enumerate(found.uses):

@@ -10,9 +10,10 @@ pytestmark = pytest.mark.xdist_group("verilated")
 
 
 def test_faults_of_a_byte_stream_are_survived() -> None:
-    result = soak("bytes", faults=300, seed=11)
+    # A cable is pulled once in 150 faults, a host killed about as often: with fewer there may be none.
+    result = soak("bytes", faults=1000, seed=11)
     assert (result.undetected, result.fatal) == (0, [])
-    assert result.faults.total() >= 300
+    assert result.faults.total() >= 1000
     assert set(result.faults) == {"wrong bits", "lost bytes", "doubled bytes", "pulled cables", "killed hosts"}
     assert result.recovered > 100
 

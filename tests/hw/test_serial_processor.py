@@ -130,6 +130,7 @@ def test_processor_is_its_model(seed: int) -> None:
     async def bench(ctx) -> None:
         # The first instruction's first cycle is cycle 1; the model counts an instruction's cycles before it acts.
         waited = -1
+        announced = 0
         await ctx.tick()
         for cycle in range(1, model.cycles + 1):
             pointer, port = ctx.get(processor.pointer), ctx.get(processor.port)
@@ -142,6 +143,9 @@ def test_processor_is_its_model(seed: int) -> None:
                 if waited == 0:
                     ctx.set(processor.events, -1)
                     waited = -1
+            # A sign is announced in the cycle before it is used, and only then.
+            assert ctx.get(processor.sign_used) == announced
+            announced = ctx.get(processor.sign_next)
             if ctx.get(processor.sign_used):
                 signs.pop(0)
             if ctx.get(processor.main_write):

@@ -13,6 +13,11 @@ from .protocol import Fault, State
 from .serial.core import SerialCore
 
 
+def core_of(config: Config) -> Core | SerialCore:
+    """The core of a machine."""
+    return SerialCore(config) if config.is_serial else Core(config)
+
+
 class Machine(wiring.Component):
     """Bytes in, bytes out: the host protocol of docs/machine.md on two byte streams.
 
@@ -35,7 +40,7 @@ class Machine(wiring.Component):
         """Link and core."""
         m = Module()
         m.submodules.link = link = Link(self.config)
-        m.submodules.core = core = SerialCore(self.config) if self.config.is_serial else Core(self.config)
+        m.submodules.core = core = core_of(self.config)
         if isinstance(core, SerialCore):
             # What comes before it is ready waits, or a serial line loses it and the host repeats it.
             m.d.comb += [

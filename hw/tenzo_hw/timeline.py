@@ -28,7 +28,7 @@ from .timing import (
     result_latency,
     sweep_latency,
 )
-from .timing_record import Timing
+from .timing_record import Timing, Work
 from .walk import walk
 
 _ENGINE, _SWEEP, _LOSS, _COEFFICIENT = (int(bit) for bit in (Wait.ENGINE, Wait.SWEEP, Wait.LOSS, Wait.COEFFICIENT))
@@ -160,6 +160,19 @@ class Schedule:
         self.now, self.start = at, start
         return at
 
+    def carry_out(self, timing: Timing) -> Work:
+        """Issues the next instruction and returns when its unit works."""
+        earliest = self.earliest(timing)
+        cycle = self.issue(timing)
+        waited = self.start - (earliest + START_LATENCY)
+        start = end = cycle
+        if timing.opcode is Opcode.CONTRACT:
+            # Rows of one contraction follow those of the one before without a gap when it was issued in time.
+            start, end = self.start + 1, self.last_row + 1
+        elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT, Opcode.GATHER):
+            start, end = self.start, self.start + timing.duration
+        return Work(cycle, waited, start, end)
+
     def _capture(self, timing: Timing) -> None:
         # A group is read once its last result is in its buffer and the group before it is read; groups of differences
         # come no faster than they are read.
@@ -277,21 +290,7 @@ class _Times:
         return self._schedule.cycles
 
     def issue(self, index: int) -> Issue:
-        timing, schedule = self._timings[index], self._schedule
-        if isinstance(schedule, SerialSchedule):
-            cycle = schedule.issue(timing)
-            work = 0 if timing.opcode is Opcode.LOSS else timing.duration
-            return Issue(index, cycle, 0, schedule.end - work, schedule.end)
-        earliest = schedule.earliest(timing)
-        cycle = schedule.issue(timing)
-        waited = schedule.start - (earliest + START_LATENCY)
-        start = end = cycle
-        if timing.opcode is Opcode.CONTRACT:
-            # Rows of one contraction follow those of the one before without a gap when it was issued in time.
-            start, end = schedule.start + 1, schedule.last_row + 1
-        elif timing.opcode in (Opcode.SWEEP, Opcode.COEFFICIENT, Opcode.GATHER):
-            start, end = schedule.start, schedule.start + timing.duration
-        return Issue(index, cycle, waited, start, end)
+        return Issue(index, *self._schedule.carry_out(self._timings[index]))
 
     def visit(self, index: int) -> None:
         issue = self.issue(index)

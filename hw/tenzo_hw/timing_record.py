@@ -1,8 +1,9 @@
-"""What the time of an instruction depends on."""
+"""What the time of an instruction depends on, and when its work is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .isa import Opcode
 
@@ -34,3 +35,16 @@ class Timing:
     """SWEEP, COEFFICIENT, GATHER: cycles from start to done. LOSS: cycles of reading a group.
 
     On a serial machine: cycles of the work; CONTRACT: the engine's, LOSS: those of each sample's loss to come."""
+
+
+class Work(NamedTuple):
+    """When an instruction is carried out; cycles count from RUN."""
+
+    cycle: int
+    """Issue."""
+    waited: int
+    """Cycles from when its words were read: what it waited for units."""
+    start: int
+    """First cycle of its unit's work."""
+    end: int
+    """First cycle after it."""

@@ -29,8 +29,6 @@ _MODELS = {
 #: Models of our own, one cell a file, which take the place of Yosys's.
 _CELLS = Path(__file__).with_name("cells")
 _OWN = {"ecp5": ("LUT4", "DP16KD", "MULT18X18D"), "ice40": ("SB_LUT4", "SB_RAM40_4K", "SB_SPRAM256KA")}
-#: The families' names, as Amaranth's platforms say them.
-_PLATFORMS = {"ecp5": "ecp5", "ice40": "iCE40"}
 #: A cell's name at the beginning of an instance.
 _INSTANCE = re.compile(r"^  ([A-Z]\w*) (?:#\(|\w)", re.MULTILINE)
 _DESIGN, _NETLIST = "machine.il", "netlist.v"
@@ -50,7 +48,7 @@ def synthesised(component: wiring.Component, name: str, family: str) -> str:
     _check(family)
     tool = TOOLS["yosys"].package
     # Blocks ask a platform for its family only.
-    design = rtlil.convert(component, name=name, platform=SimpleNamespace(family=_PLATFORMS[family]), emit_src=False)
+    design = rtlil.convert(component, name=name, platform=SimpleNamespace(family=family), emit_src=False)
     options = FAMILIES[family].overrides.get("synth_opts", "")
     commands = (
         f"read_rtlil {_DESIGN}",

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from tenzo_hw.config import preset
-from tenzo_hw.core import Core
-from tenzo_hw.serial.core import SerialCore
+from tenzo_hw.machine import core_of
 from tenzo_sim.bench import run_bench
 
 
@@ -15,5 +14,4 @@ from tenzo_sim.bench import run_bench
 @pytest.mark.parametrize("name", ["tiny", "icebreaker"])
 def test_core(tmp_path: Path, name: str, seed: int) -> None:
     config = preset(name)
-    core = SerialCore(config) if config.is_serial else Core(config)
-    run_bench(core, "bench_core", tmp_path, parameters={"config": config.words(), "seed": seed}, seed=seed)
+    run_bench(core_of(config), "bench_core", tmp_path, parameters={"config": config.words(), "seed": seed}, seed=seed)

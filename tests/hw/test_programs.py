@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from tenzo_hw.config import preset
-from tenzo_hw.core import Core
-from tenzo_hw.serial.core import SerialCore
+from tenzo_hw.machine import core_of
 from tenzo_sim.bench import run_bench
 
 #: All that a configuration can leave out or do with less.
@@ -21,6 +20,5 @@ NARROW = SERIAL | {"columns": 2, "sweep_turns": 1, "output_word": 13, "lane_dept
 @pytest.mark.parametrize("changes", [{}, SPARING, SERIAL, NARROW], ids=["whole", "sparing", "serial", "narrow"])
 def test_programs(tmp_path: Path, changes: dict[str, int], seed: int) -> None:
     config = preset("tiny").replace(**changes)
-    core = SerialCore(config) if config.is_serial else Core(config)
     parameters = {"config": config.words(), "seed": seed}
-    run_bench(core, "bench_programs", tmp_path, parameters=parameters, seed=seed)
+    run_bench(core_of(config), "bench_programs", tmp_path, parameters=parameters, seed=seed)

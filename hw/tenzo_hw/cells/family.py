@@ -9,5 +9,5 @@ def is_ecp5(platform: object) -> bool:
 
 
 def is_ice40(platform: object) -> bool:
-    """Whether ``platform`` is an iCE40, as ``is_ecp5`` knows an ECP5."""
-    return getattr(platform, "family", None) == "iCE40"
+    """Whether ``platform`` is an iCE40, as ``is_ecp5`` knows an ECP5; Amaranth writes it with capitals."""
+    return str(getattr(platform, "family", None)).lower() == "ice40"

@@ -217,6 +217,11 @@ class Assembly:
         """Go to the operand."""
         self.emit(Op.JUMP, label)
 
+    def jump_unless(self, condition: Condition, label: str) -> None:
+        """Go to the label if the condition does not hold: a SKIP and a JUMP."""
+        self.skip(condition)
+        self.jump(label)
+
     def call(self, label: str) -> None:
         """Go to the operand; RETURN comes back behind the CALL. Calls are not nested."""
         self.emit(Op.CALL, label)

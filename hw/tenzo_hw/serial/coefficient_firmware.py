@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..config import COEFFICIENT_FRACTION, PRODUCT_SHIFT, Config
 from ..isa import Coefficient
+from ..numbers import bounds
 from ..protocol import Register
 from .assembly import WORD_BITS, Assembly, Condition, Port
 from .interpreter import SHIFT_BITS
@@ -22,7 +23,7 @@ from .tables import BITS, POWER_BASE
 _BITS = Coefficient.FIELDS
 _HALF_BITS = WORD_BITS // 2
 _HALF_MASK = (1 << _HALF_BITS) - 1
-_MOST = (1 << (WORD_BITS - 1)) - 1
+_, _MOST = bounds(WORD_BITS)
 #: The longest shift. A shift by n and one by as many less take the same time together, whatever n is.
 _LONGEST = (1 << SHIFT_BITS) - 1
 
@@ -37,8 +38,7 @@ def write_coefficient(a: Assembly, config: Config, words: Words) -> None:
     field(a, _BITS["shift"])
     a.store("exponent")
     flag(a, Coefficient, "normalise")
-    a.skip(Condition.NOT_ZERO)
-    a.jump("coefficient_queries")
+    a.jump_unless(Condition.NOT_ZERO, "coefficient_queries")
     _sum_differences(a)
     _scale(a, place)
     _exponent(a)
@@ -67,8 +67,7 @@ def _fields(a: Assembly, config: Config, place: MainMap) -> None:
     # The fewest are those of one query.
     a.sub(2)
     a.sub(config.losses - 1)
-    a.skip(Condition.NO_CARRY)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NO_CARRY, "range_fault")
     field(a, _BITS["clip"])
     a.store("clip")
 
@@ -280,8 +279,7 @@ def _difference(a: Assembly) -> None:
     a.store("size")
     a.point_next("slot")
     flag(a, Coefficient, "two_sided")
-    a.skip(Condition.NOT_ZERO)
-    a.jump("coefficient_one_sided")
+    a.jump_unless(Condition.NOT_ZERO, "coefficient_one_sided")
     a.point_next("slot")
     a.read()
     a.store("base")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from ..config import OUTER_LEVELS, REDUCTION_LEVELS, Config
 from ..isa import Activation, Base, Contract, Operand
+from ..registers import SUMS
 from .assembly import FIELDS, Assembly, Condition, Event, Port
 from .fields import Field
 from .memory_map import MainMap
 from .sequencer_firmware import ENGINE_BAD, ENGINE_FAULT, Words, field, flag
 
 _BITS = Contract.FIELDS
-#: Base addresses, each with its engine field and the field that chooses the register added to it.
-_BASES = (
-    ("w_base", Field.WEIGHT, "w_register"),
-    ("o_base", Field.OUTPUT, "o_register"),
-    ("a_base", Field.ACTIVATION, "a_register"),
-    ("b_base", Field.BIAS, "b_register"),
-)
+#: The engine's fields of the base addresses.
+_BASES = {"w_base": Field.WEIGHT, "o_base": Field.OUTPUT, "a_base": Field.ACTIVATION, "b_base": Field.BIAS}
 
 
 def _mask(name: str, value: int | None = None) -> int:
@@ -46,40 +42,33 @@ def write_contract(a: Assembly, config: Config, words: Words) -> None:
     # What the engine itself finds wrong: counts, and a bias address that moves with the reduction.
     a.input(Port.STATE)
     a.and_(ENGINE_BAD)
-    a.skip(Condition.ZERO)
-    a.jump("range_fault")
+    a.jump_unless(Condition.ZERO, "range_fault")
     field(a, _BITS["activation"])
     a.sub(Activation.TABLE0 + config.tables)
-    a.skip(Condition.NEGATIVE)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NEGATIVE, "range_fault")
     field(a, _BITS["cols"])
     a.store("field")
     a.sub(config.columns + 1)
-    a.skip(Condition.NEGATIVE)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NEGATIVE, "range_fault")
     field(a, _BITS["last_cols"])
     a.or_(0)
-    a.skip(Condition.NOT_ZERO)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NOT_ZERO, "range_fault")
     a.sub("field")
     a.sub(1)
-    a.skip(Condition.NEGATIVE)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NEGATIVE, "range_fault")
     # Operands but WORD and RELU, which have other bits, and bases.
     a.load("w2")
     a.and_(_mask("operand") & ~_mask("operand", Operand.RELU) | _mask("base"))
-    a.skip(Condition.ZERO)
-    a.jump("range_fault")
+    a.jump_unless(Condition.ZERO, "range_fault")
     a.load("w2")
     a.shift(_BITS["operand"].low + int(Operand.RELU).bit_length() - 1 - _BITS["from_batch"].low)
     a.and_("w0")
     a.and_(_mask("from_batch"))
-    a.skip(Condition.ZERO)
-    a.jump("range_fault")
+    a.jump_unless(Condition.ZERO, "range_fault")
     assert (Operand.WORD, Operand.RELU, Base.NONE) == (0, 4, 0)
 
-    for base, name, chooser in _BASES:
-        field(a, _BITS[chooser])
+    for base, name in _BASES.items():
+        field(a, _BITS[SUMS[Contract][base]])
         a.add(MainMap.of(config).addresses)
         a.point_to()
         # The engine takes 16 bits: what is above does not matter.
@@ -99,9 +88,7 @@ def write_contract(a: Assembly, config: Config, words: Words) -> None:
     a.wait(Event.ENGINE)
     a.input(Port.STATE)
     a.and_(ENGINE_FAULT)
-    a.skip(Condition.ZERO)
-    a.jump("address_fault")
+    a.jump_unless(Condition.ZERO, "address_fault")
     flag(a, Contract, "to_loss")
-    a.skip(Condition.ZERO)
-    a.jump("loss")
+    a.jump_unless(Condition.ZERO, "loss")
     a.jump("advance")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from ..config import LOOP_DEPTH, Config
 from ..isa import Contract, End, Instruction, Loss, LossKind, Opcode, Sweep
 from ..protocol import Fault
-from ..timing_record import Timing
+from ..timing_record import Timing, Work
 from .assembly import Event, Port
 from .fields import engine_cycles
 from .firmware import firmware
@@ -127,17 +127,10 @@ def timing_of(instruction: Instruction, config: Config) -> Timing:
 
 
 class SerialSchedule:
-    """The times of a run, as ``Schedule``: an instruction is issued when the one before it is done.
-
-    All attributes are cycles.
-    """
+    """The times of a run, as ``Schedule``: an instruction is issued when the one before it is done."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.now = 0
-        """Issue of the last instruction."""
-        self.start = 0
-        """The same."""
         self.end = _before(config)
         """When the last instruction is done."""
         self._sample = 0
@@ -147,19 +140,21 @@ class SerialSchedule:
         """Length of a run that ends with the last issued instruction."""
         return self.end
 
-    def earliest(self, timing: Timing) -> int:
-        """The cycle in which the instruction could be issued, were all units done."""
-        return self.end
-
     def issue(self, timing: Timing) -> int:
         """Issues the next instruction and returns the cycle."""
-        self.now = self.start = self.end
+        cycle = self.end
         self.end += timing.spacing
         if timing.opcode is Opcode.LOSS:
             self._sample = timing.duration
         elif timing.to_loss:
             self.end += self._sample
-        return self.now
+        return cycle
+
+    def carry_out(self, timing: Timing) -> Work:
+        """Issues the next instruction and returns when it works, which is up to its end."""
+        cycle = self.issue(timing)
+        work = 0 if timing.opcode is Opcode.LOSS else timing.duration
+        return Work(cycle, 0, self.end - work, self.end)
 
     def refused(self, timing: Timing, words: Sequence[int], fault: Fault, pc: int) -> int:
         """Length of a run that ends with ``fault`` of the instruction of these words at ``pc``."""
@@ -171,6 +166,4 @@ class SerialSchedule:
 
     def advance(self, cycles: int) -> None:
         """Moves all times by ``cycles``, as turns of a loop do that repeat exactly."""
-        self.now += cycles
-        self.start += cycles
         self.end += cycles

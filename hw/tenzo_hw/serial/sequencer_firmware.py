@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ..config import ADDRESS_REGISTERS, LOOP_DEPTH, Config
 from ..isa import Bits, Instruction, Loop, Opcode, Set
 from ..protocol import Fault, Register, State
-from .assembly import Assembly, Condition, Event, Port
+from ..registers import ADDRESS_BITS, SUMS
+from .assembly import WORD_BITS, Assembly, Condition, Event, Port
 from .memory_map import LOOP_WORDS, MainMap
 
 #: Checks that an instruction of so many words fits the program, and sets "follow" to the word behind it.
@@ -16,8 +17,7 @@ Words = Callable[[int], None]
 ENGINE_BAD, ENGINE_FAULT, ABORTS = 1, 2, 4
 #: Where the fault begins in the word that ends a run, above the state.
 FAULT_BIT = State.FAILED.bit_length()
-_ADDRESS_MASK = 0xFFFF
-_WORD_BITS = 32
+_ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 
 
 def field(a: Assembly, bits: Bits) -> None:
@@ -25,7 +25,7 @@ def field(a: Assembly, bits: Bits) -> None:
     a.load(f"w{bits.word}")
     if bits.low:
         a.shift(bits.low)
-    if bits.low + bits.width < _WORD_BITS:
+    if bits.low + bits.width < WORD_BITS:
         a.and_((1 << bits.width) - 1)
 
 
@@ -36,9 +36,9 @@ def flag(a: Assembly, kind: type[Instruction], name: str) -> None:
     a.and_(1 << bits.low)
 
 
-def with_register(a: Assembly, config: Config, kind: type[Instruction], name: str, chooser: str) -> None:
-    """Accumulator: a field with the chosen address register added; the pointer is lost."""
-    field(a, kind.FIELDS[chooser])
+def with_register(a: Assembly, config: Config, kind: type[Instruction], name: str) -> None:
+    """Accumulator: a field with its address register added; the pointer is lost."""
+    field(a, kind.FIELDS[SUMS[kind][name]])
     a.add(MainMap.of(config).addresses)
     a.point_to()
     field(a, kind.FIELDS[name])
@@ -56,8 +56,7 @@ def words_check(a: Assembly, config: Config) -> Words:
         a.add(count)
         a.store("follow")
         a.sub(config.program_depth + 1)
-        a.skip(Condition.NEGATIVE)
-        a.jump("opcode_fault")
+        a.jump_unless(Condition.NEGATIVE, "opcode_fault")
 
     return words
 
@@ -115,12 +114,10 @@ def write_runs(a: Assembly, config: Config) -> None:
     a.output(Port.RUN_PC)
     a.input(Port.STATE)
     a.and_(ABORTS)
-    a.skip(Condition.ZERO)
-    a.jump("aborted")
+    a.jump_unless(Condition.ZERO, "aborted")
     a.load("pc")
     a.sub(config.program_depth)
-    a.skip(Condition.NEGATIVE)
-    a.jump("opcode_fault")
+    a.jump_unless(Condition.NEGATIVE, "opcode_fault")
     a.load("pc")
     a.add(place.program)
     a.point_to()
@@ -129,8 +126,7 @@ def write_runs(a: Assembly, config: Config) -> None:
     a.and_(0xFF)
     a.store("field")
     a.sub(len(Opcode))
-    a.skip(Condition.NEGATIVE)
-    a.jump("opcode_fault")
+    a.jump_unless(Condition.NEGATIVE, "opcode_fault")
     a.load("field")
     a.add(1)
     a.dispatch()
@@ -197,15 +193,13 @@ def write_steering(a: Assembly, config: Config, words: Words) -> None:
     words(1)
     a.load("loop")
     a.sub(place.loops + LOOP_WORDS * LOOP_DEPTH)
-    a.skip(Condition.NOT_ZERO)
-    a.jump("opcode_fault")
+    a.jump_unless(Condition.NOT_ZERO, "opcode_fault")
     field(a, Loop.FIELDS["count"])
     a.or_(0)
     a.skip(Condition.NOT_ZERO)
     a.load("repeat")
     a.or_(0)
-    a.skip(Condition.NOT_ZERO)
-    a.jump("range_fault")
+    a.jump_unless(Condition.NOT_ZERO, "range_fault")
     a.store("field")
     a.load("follow")
     a.point_next("loop")
@@ -219,8 +213,7 @@ def write_steering(a: Assembly, config: Config, words: Words) -> None:
     words(1)
     a.load("loop")
     a.sub(place.loops)
-    a.skip(Condition.NOT_ZERO)
-    a.jump("opcode_fault")
+    a.jump_unless(Condition.NOT_ZERO, "opcode_fault")
     a.load("loop")
     a.sub(LOOP_WORDS)
     a.store("register")
@@ -244,8 +237,7 @@ def write_steering(a: Assembly, config: Config, words: Words) -> None:
     a.wait(Event.BATCH)
     a.input(Port.STATE)
     a.and_(ABORTS)
-    a.skip(Condition.ZERO)
-    a.jump("aborted")
+    a.jump_unless(Condition.ZERO, "aborted")
     a.output(Port.TAKE)
     a.jump("advance")
 
